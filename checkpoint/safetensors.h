@@ -1,0 +1,61 @@
+// The safetensors file format (8-byte little-endian header length, JSON header, raw data), torch-free.
+// Nothing that comes from a file is trusted: sizes, offsets and shapes are checked before anything is allocated.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace qwen3::checkpoint {
+
+enum class Dtype { kFloat64, kFloat32, kFloat16, kBfloat16, kInt64, kInt32, kInt16, kInt8, kUint8, kBool };
+int64_t item_size(Dtype dtype);            // bytes
+const char* dtype_name(Dtype dtype);       // "F32", "BF16", ...: as in the file
+absl::StatusOr<Dtype> parse_dtype(const std::string& name);
+
+struct TensorEntry {
+  Dtype dtype = Dtype::kFloat32;
+  std::vector<int64_t> shape;
+  int64_t begin = 0;  // byte offsets into the data section
+  int64_t end = 0;
+};
+
+struct SafetensorsHeader {
+  std::map<std::string, TensorEntry> tensors;
+  std::map<std::string, std::string> metadata;
+  int64_t data_offset = 0;  // of the data section in the file
+};
+
+// One tensor to be written; `data` must stay alive for the call.
+struct TensorBytes {
+  std::string name;
+  Dtype dtype = Dtype::kFloat32;
+  std::vector<int64_t> shape;
+  std::span<const std::byte> data;
+};
+
+// What was written.
+struct WrittenFile {
+  int64_t size_bytes = 0;
+  std::string xxh3_128;  // of the file's bytes, 32 hex digits
+};
+
+// Writes to a temporary name, fsyncs, renames over `path`, fsyncs the folder. RESOURCE_EXHAUSTED: disk full.
+absl::StatusOr<WrittenFile> write_safetensors(const std::string& path, std::span<const TensorBytes> tensors,
+                                              const std::map<std::string, std::string>& metadata = {});
+
+// Reads and checks the header only. INVALID_ARGUMENT names the file, the tensor and what is wrong.
+absl::StatusOr<SafetensorsHeader> read_safetensors_header(const std::string& path);
+
+// Copies `into.size()` bytes that begin `offset` bytes into the tensor's data.
+absl::Status read_tensor_bytes(const std::string& path, const SafetensorsHeader& header, const std::string& tensor,
+                               int64_t offset, std::span<std::byte> into);
+
+// XXH3-128 of a whole file, 32 hex digits.
+absl::StatusOr<std::string> file_digest(const std::string& path);
+
+}  // namespace qwen3::checkpoint

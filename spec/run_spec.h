@@ -1,0 +1,78 @@
+// What the engine needs to know of a job: plain structs, defaults filled in, names resolved. Made from the wire's
+// JobSpec by spec/config (run_spec_from_job). Field meanings are those of qwen3/v1/job_spec.proto.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "spec/flavor.h"
+#include "spec/mesh.h"
+
+namespace qwen3::spec {
+
+enum class Precision { kFloat32, kBfloat16, kFloat64 };  // dtype of compute; float64 is for tests only
+
+struct OptimizerSpec {
+  double lr = 8e-4;
+  double beta1 = 0.9, beta2 = 0.95;
+  double eps = 1e-8;
+  double weight_decay = 0.1;
+  std::vector<std::string> no_decay;  // name patterns, '*' is any run of characters
+};
+
+struct LrScheduleSpec {
+  enum class Decay { kLinear, kSqrt, kCosine };
+  int64_t warmup_steps = 200;
+  int64_t total_steps = 0;
+  int64_t decay_steps = 0;  // the last decay_steps of total_steps decay
+  Decay decay = Decay::kLinear;
+  double min_factor = 0;
+};
+
+struct DataSpec {
+  std::string path;       // file or folder of text; resolved, absolute
+  std::string tokenizer;  // tokenizer.json or .tiktoken; resolved, absolute
+  int64_t local_batch_size = 8;
+  int64_t seq_len = 2048;
+};
+
+struct CheckpointSpec {
+  bool enable = true;
+  int64_t interval = 500;
+  bool async = true;
+  bool initial_load_model_only = true;
+  bool last_save_in_hf = false;
+  std::string export_dtype = "float32";
+};
+
+struct ValidationSpec {
+  bool enable = false;
+  DataSpec data;      // data.path empty: the held-out part of the training text
+  int64_t freq = 10;
+  int64_t steps = -1;
+  double split = 0.02;
+};
+
+struct RunSpec {
+  ModelShape model;
+  OptimizerSpec optimizer;
+  LrScheduleSpec lr_schedule;
+  DataSpec data;
+  int64_t global_batch_size = 8;       // sequences; resolved
+  int64_t microbatches_per_rank = 1;   // K
+  int64_t steps = 10000;
+  double max_norm = 1.0;               // 0: no clipping
+  Precision precision = Precision::kFloat32;  // "auto" resolved
+  Mesh mesh;
+  bool reshard_after_forward = true;
+  CheckpointSpec checkpoint;
+  ValidationSpec validation;
+  int64_t log_freq = 1;
+  double peak_flops = 0;
+  uint64_t seed = 0;
+  bool ordered = false;
+  int64_t step_delay_ms = 0;
+  int64_t threads_per_rank = 0;        // 0: not decided
+};
+
+}  // namespace qwen3::spec
