@@ -1,4 +1,5 @@
-# qwen3_add_protos(TARGET FILES...): compiles .proto files (paths under proto/) to C++ messages and gRPC stubs.
+# qwen3_add_protos(TARGET FILES...): compiles .proto files (paths under proto/) to two libraries: TARGET_messages, which
+# needs protobuf only, and TARGET, the gRPC stubs on top of it.
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(protobuf REQUIRED IMPORTED_TARGET GLOBAL protobuf)
 pkg_check_modules(grpcpp REQUIRED IMPORTED_TARGET GLOBAL grpc++)
@@ -8,8 +9,10 @@ find_program(GRPC_CPP_PLUGIN grpc_cpp_plugin REQUIRED)
 function(qwen3_add_protos target)
   set(googleapis "${QWEN3_DEPS}/googleapis-1.63.0")
   set(out "${CMAKE_BINARY_DIR}/proto")
+  set(include_flags "-I${PROJECT_SOURCE_DIR}/proto" "-I${googleapis}")
   file(MAKE_DIRECTORY "${out}")
-  set(sources)
+  set(messages)
+  set(stubs)
   foreach(file IN LISTS ARGN)
     string(REGEX REPLACE "\\.proto$" "" stem "${file}")
     if(file MATCHES "^google/")
@@ -18,19 +21,24 @@ function(qwen3_add_protos target)
       set(input "${PROJECT_SOURCE_DIR}/proto/${file}")
     endif()
     set(outputs "${out}/${stem}.pb.cc" "${out}/${stem}.pb.h")
-    set(flags "--cpp_out=${out}")
+    add_custom_command(OUTPUT ${outputs}
+      COMMAND "${PROTOC}" "--cpp_out=${out}" ${include_flags} "${input}"
+      DEPENDS "${input}" COMMENT "protoc ${file}" VERBATIM)
+    list(APPEND messages ${outputs})
     file(STRINGS "${input}" services REGEX "^service ")
     if(services AND NOT file MATCHES "^google/")
-      list(APPEND outputs "${out}/${stem}.grpc.pb.cc" "${out}/${stem}.grpc.pb.h")
-      list(APPEND flags "--grpc_out=${out}" "--plugin=protoc-gen-grpc=${GRPC_CPP_PLUGIN}")
+      set(outputs "${out}/${stem}.grpc.pb.cc" "${out}/${stem}.grpc.pb.h")
+      add_custom_command(OUTPUT ${outputs}
+        COMMAND "${PROTOC}" "--grpc_out=${out}" "--plugin=protoc-gen-grpc=${GRPC_CPP_PLUGIN}" ${include_flags} "${input}"
+        DEPENDS "${input}" COMMENT "protoc --grpc ${file}" VERBATIM)
+      list(APPEND stubs ${outputs})
     endif()
-    add_custom_command(OUTPUT ${outputs}
-      COMMAND "${PROTOC}" ${flags} "-I${PROJECT_SOURCE_DIR}/proto" "-I${googleapis}" "${input}"
-      DEPENDS "${input}" COMMENT "protoc ${file}" VERBATIM)
-    list(APPEND sources ${outputs})
   endforeach()
-  add_library(${target} STATIC ${sources})
-  target_include_directories(${target} SYSTEM PUBLIC "${out}")
-  target_link_libraries(${target} PUBLIC PkgConfig::grpcpp PkgConfig::protobuf)
+  add_library(${target}_messages STATIC ${messages})
+  target_include_directories(${target}_messages SYSTEM PUBLIC "${out}")
+  target_link_libraries(${target}_messages PUBLIC PkgConfig::protobuf)
+  target_compile_options(${target}_messages PRIVATE -w)
+  add_library(${target} STATIC ${stubs})
+  target_link_libraries(${target} PUBLIC ${target}_messages PkgConfig::grpcpp)
   target_compile_options(${target} PRIVATE -w)
 endfunction()
