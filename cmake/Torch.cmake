@@ -17,17 +17,23 @@ foreach(part ATen c10 caffe2 torch)
   file(CREATE_LINK "${torch_root}/include/${part}" "${torch_include}/${part}" SYMBOLIC)
 endforeach()
 
-set(cuda_wheel_libs
-  "${QWEN3_DEPS}/cuda-runtime-13.0.96/nvidia/cu13/lib"
-  "${QWEN3_DEPS}/cuda-cupti-13.0.85/nvidia/cu13/lib")
+# libtorch_cpu of the CUDA wheel loads the CUDA runtime and CUPTI even where there is no GPU. A LibTorch of the user's
+# own finds its companions itself.
+set(torch_library_folders "${torch_root}/lib")
+if(NOT QWEN3_TORCH_DIR)
+  list(APPEND torch_library_folders
+    "${QWEN3_DEPS}/cuda-runtime-13.0.96/nvidia/cu13/lib"
+    "${QWEN3_DEPS}/cuda-cupti-13.0.85/nvidia/cu13/lib")
+endif()
+list(JOIN torch_library_folders ":" qwen3_torch_library_path)  # as LD_LIBRARY_PATH, for a relocated qwen3-rank
+
 add_library(torch::torch INTERFACE IMPORTED GLOBAL)
 target_include_directories(torch::torch SYSTEM INTERFACE
   "${torch_include}" "${torch_include}/torch/csrc/api/include")
 target_compile_definitions(torch::torch INTERFACE USE_DISTRIBUTED USE_C10D_GLOO)
 target_link_libraries(torch::torch INTERFACE "${torch_root}/lib/libtorch_cpu.so" "${torch_root}/lib/libc10.so")
-target_link_options(torch::torch INTERFACE
-  "LINKER:--allow-shlib-undefined" "LINKER:-rpath,${torch_root}/lib"
-  "LINKER:--disable-new-dtags")
-foreach(folder IN LISTS cuda_wheel_libs)
+# An rpath of the old kind: it also holds for the libraries that LibTorch loads.
+target_link_options(torch::torch INTERFACE "LINKER:--allow-shlib-undefined" "LINKER:--disable-new-dtags")
+foreach(folder IN LISTS torch_library_folders)
   target_link_options(torch::torch INTERFACE "LINKER:-rpath,${folder}")
 endforeach()
