@@ -8,7 +8,7 @@ export CCACHE_NOHASHDIR ?= 1
 export CCACHE_BASEDIR ?= $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install configure build test quickstart bench goldens bundle lint test-sanitizers cuda clean
+.PHONY: help install configure build test format quickstart bench goldens bundle lint test-sanitizers cuda clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -45,6 +45,9 @@ test-sanitizers: install ## control-plane tests under address, undefined-behavio
 
 cuda: install ## compile and link the NCCL and device code (needs nvcc 13, no GPU)
 	@setup/cuda.sh
+
+format: install ## clang-format over the tree
+	@tests/structure/format.sh --fix
 
 clean: ## remove what was built; the dependency cache stays
 	@rm -rf build build-cuda
