@@ -12,13 +12,13 @@ namespace qwen3::spec {
 // Sizes of one model. head_dim is never dim / heads. RMSNorm eps is 1e-6 everywhere, there is no bias anywhere.
 struct ModelShape {
   std::string flavor;
-  int64_t dim = 0;          // D
+  int64_t dim = 0;  // D
   int64_t layers = 0;
-  int64_t heads = 0;        // H
-  int64_t kv_heads = 0;     // K
-  int64_t head_dim = 128;   // E
-  int64_t ffn_hidden = 0;   // of the dense MLP; 0 for MoE flavors
-  int64_t vocab = 0;        // V
+  int64_t heads = 0;       // H
+  int64_t kv_heads = 0;    // K
+  int64_t head_dim = 128;  // E
+  int64_t ffn_hidden = 0;  // of the dense MLP; 0 for MoE flavors
+  int64_t vocab = 0;       // V
   double rope_theta = 1e6;
   int64_t max_seq_len = 0;  // longest sequence the rotary embedding is meant for
   bool tied = false;        // the head shares the embedding's weight

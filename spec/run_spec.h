@@ -47,7 +47,7 @@ struct CheckpointSpec {
 
 struct ValidationSpec {
   bool enable = false;
-  DataSpec data;      // data.path empty: the held-out part of the training text
+  DataSpec data;  // data.path empty: the held-out part of the training text
   int64_t freq = 10;
   int64_t steps = -1;
   double split = 0.02;
@@ -58,10 +58,10 @@ struct RunSpec {
   OptimizerSpec optimizer;
   LrScheduleSpec lr_schedule;
   DataSpec data;
-  int64_t global_batch_size = 8;       // sequences; resolved
-  int64_t microbatches_per_rank = 1;   // K
+  int64_t global_batch_size = 8;      // sequences; resolved
+  int64_t microbatches_per_rank = 1;  // K
   int64_t steps = 10000;
-  double max_norm = 1.0;               // 0: no clipping
+  double max_norm = 1.0;                      // 0: no clipping
   Precision precision = Precision::kFloat32;  // "auto" resolved
   Mesh mesh;
   bool reshard_after_forward = true;
@@ -72,7 +72,7 @@ struct RunSpec {
   uint64_t seed = 0;
   bool ordered = false;
   int64_t step_delay_ms = 0;
-  int64_t threads_per_rank = 0;        // 0: not decided
+  int64_t threads_per_rank = 0;  // 0: not decided
 };
 
 }  // namespace qwen3::spec

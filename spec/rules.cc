@@ -1,0 +1,208 @@
+#include "spec/rules.h"
+
+#include <absl/strings/str_cat.h>
+
+#include <bit>
+#include <cmath>
+
+namespace qwen3::spec {
+namespace {
+
+// Larger counts are typing errors; the limit also keeps every product below in range.
+constexpr int64_t kMaxDegree = 1 << 16;
+constexpr int64_t kMaxBatch = 1 << 24;
+constexpr int64_t kMaxSteps = int64_t{1} << 40;
+
+bool power_of_two(int64_t value) { return value > 0 && std::has_single_bit(static_cast<uint64_t>(value)); }
+
+class Checker {
+ public:
+  explicit Checker(const RunSpec& run) : run_(run) {}
+
+  std::vector<Violation> check() {
+    model();
+    optimizer();
+    lr_schedule();
+    mesh();
+    training();
+    validation();
+    reporting();
+    if (run_.ordered) ordered();
+    return std::move(violations_);
+  }
+
+ private:
+  template <typename... Parts>
+  void report(std::string field, Parts&&... parts) {
+    violations_.push_back({std::move(field), absl::StrCat(std::forward<Parts>(parts)...)});
+  }
+
+  // Returns whether low <= value <= high.
+  bool in_range(std::string field, int64_t value, int64_t low, int64_t high) {
+    if (value >= low && value <= high) return true;
+    report(field, field, " is ", value, "; it must be between ", low, " and ", high);
+    return false;
+  }
+
+  // `holds` is false for NaN by the caller's comparison.
+  void number(std::string field, double value, bool holds, const char* wanted) {
+    if (!holds) report(field, field, " is ", value, "; it must be ", wanted);
+  }
+
+  void model() {
+    const ModelShape& shape = run_.model;
+    if (shape.experts > 0) {
+      report("model.flavor", "model.flavor \"", shape.flavor,
+             "\" is a mixture of experts, which is not supported yet; take a dense flavor: debugmodel, 0.6B, 1.7B, 4B, "
+             "8B, 14B or 32B");
+    }
+    in_range("model.vocab_size", shape.vocab, 1, kMaxBatch);
+  }
+
+  void optimizer() {
+    const OptimizerSpec& o = run_.optimizer;
+    number("optimizer.lr", o.lr, o.lr >= 0 && std::isfinite(o.lr), "a finite number of at least 0");
+    number("optimizer.beta1", o.beta1, o.beta1 >= 0 && o.beta1 < 1, "at least 0 and below 1");
+    number("optimizer.beta2", o.beta2, o.beta2 >= 0 && o.beta2 < 1, "at least 0 and below 1");
+    number("optimizer.eps", o.eps, o.eps > 0 && std::isfinite(o.eps), "a finite number above 0");
+    number("optimizer.weight_decay", o.weight_decay, o.weight_decay >= 0 && std::isfinite(o.weight_decay),
+           "a finite number of at least 0");
+    for (const std::string& pattern : o.no_decay) {
+      if (pattern.empty())
+        report("optimizer.no_decay", "optimizer.no_decay holds an empty pattern; write a name, as \"*norm*\"");
+    }
+  }
+
+  void lr_schedule() {
+    const LrScheduleSpec& s = run_.lr_schedule;
+    number("lr_scheduler.min_lr_factor", s.min_factor, s.min_factor >= 0 && s.min_factor <= 1, "between 0 and 1");
+    const bool steps = in_range("training.steps", run_.steps, 1, kMaxSteps);
+    // total_steps and the sizes of validation follow training's by default: one mistake is reported once.
+    const bool total =
+        s.total_steps == run_.steps ? steps : in_range("lr_scheduler.total_steps", s.total_steps, 1, kMaxSteps);
+    const bool warmup = in_range("lr_scheduler.warmup_steps", s.warmup_steps, 0, kMaxSteps);
+    if (!steps || !total || !warmup) return;
+    if (s.total_steps < run_.steps) {
+      report("lr_scheduler.total_steps", "lr_scheduler.total_steps is ", s.total_steps, ", but training.steps is ",
+             run_.steps, ": the schedule must be at least as long as the run");
+    }
+    if (s.warmup_steps > s.total_steps) {
+      report("lr_scheduler.warmup_steps", "lr_scheduler.warmup_steps is ", s.warmup_steps,
+             ", but the schedule has only ", s.total_steps, " steps");
+    } else if (s.warmup_steps + s.decay_steps > s.total_steps) {
+      report("lr_scheduler.decay_ratio", "lr_scheduler: warmup_steps ", s.warmup_steps, " + decay ", s.decay_steps,
+             " (decay_ratio of the schedule) = ", s.warmup_steps + s.decay_steps, " steps, but the schedule has only ",
+             s.total_steps);
+    }
+  }
+
+  void mesh() {
+    degree("data_parallel_replicate_degree", Axis::kDpReplicate);
+    degree("data_parallel_shard_degree", Axis::kDpShard);
+    not_yet("tensor_parallel_degree", "tensor parallelism", Axis::kTp);
+    not_yet("pipeline_parallel_degree", "pipeline parallelism", Axis::kPp);
+    not_yet("context_parallel_degree", "context parallelism", Axis::kCp);
+  }
+
+  bool degree(std::string key, Axis axis) {
+    return in_range("parallelism." + key, run_.mesh.degree(axis), 1, kMaxDegree);
+  }
+
+  void not_yet(const std::string& key, const char* what, Axis axis) {
+    if (!degree(key, axis) || run_.mesh.degree(axis) == 1) return;
+    report("parallelism." + key, "parallelism.", key, " is ", run_.mesh.degree(axis), ", but ", what,
+           " is not supported yet; it must be 1 (data_parallel_shard_degree and data_parallel_replicate_degree are "
+           "supported)");
+  }
+
+  void seq_len(std::string field, int64_t value) {
+    const int64_t longest = run_.model.max_seq_len;
+    if (value < 1) {
+      report(field, field, " is ", value, "; it must be at least 1");
+    } else if (value > longest) {
+      report(field, field, " is ", value, ", but model.flavor \"", run_.model.flavor, "\" takes at most ", longest,
+             " tokens");
+    }
+  }
+
+  void training() {
+    seq_len("training.seq_len", run_.data.seq_len);
+    number("training.max_norm", run_.max_norm, run_.max_norm >= 0 && std::isfinite(run_.max_norm),
+           "a finite number of at least 0 (0: no clipping)");
+    const int64_t local = run_.data.local_batch_size;
+    const int64_t ranks = run_.mesh.data_parallel_size();
+    const bool batch = in_range("training.local_batch_size", local, 1, kMaxBatch);
+    if (!batch || !degrees_are_sane()) return;  // the default of global_batch_size follows from both
+    if (run_.global_batch_size < 1 || run_.global_batch_size % (local * ranks) != 0) {
+      report("training.global_batch_size", "training.global_batch_size is ", run_.global_batch_size,
+             "; it must be a positive multiple of local_batch_size ", local, " * ", ranks,
+             " data-parallel ranks = ", local * ranks);
+    }
+  }
+
+  bool degrees_are_sane() const {
+    for (const Axis axis : {Axis::kDpReplicate, Axis::kDpShard}) {
+      if (run_.mesh.degree(axis) < 1 || run_.mesh.degree(axis) > kMaxDegree) return false;
+    }
+    return true;
+  }
+
+  void validation() {
+    const ValidationSpec& v = run_.validation;
+    if (v.data.seq_len != run_.data.seq_len) seq_len("validation.seq_len", v.data.seq_len);
+    if (v.data.local_batch_size != run_.data.local_batch_size) {
+      in_range("validation.local_batch_size", v.data.local_batch_size, 1, kMaxBatch);
+    }
+    in_range("validation.freq", v.freq, 1, kMaxSteps);
+    if (v.steps != -1 && v.steps < 1) {
+      report("validation.steps", "validation.steps is ", v.steps, "; it must be at least 1, or -1 for the whole split");
+    }
+    number("validation.split", v.split, v.split > 0 && v.split <= 0.5, "above 0 and at most 0.5");
+  }
+
+  void reporting() {
+    in_range("checkpoint.interval", run_.checkpoint.interval, 1, kMaxSteps);
+    in_range("metrics.log_freq", run_.log_freq, 1, kMaxSteps);
+    number("metrics.peak_flops", run_.peak_flops, run_.peak_flops >= 0 && std::isfinite(run_.peak_flops),
+           "a finite number of FLOP/s, or 0 for known devices only");
+    in_range("debug.step_delay_ms", run_.step_delay_ms, 0, 3600 * 1000);
+    in_range("resources.threads_per_rank", run_.threads_per_rank, 0, 1 << 12);
+  }
+
+  void ordered() {
+    if (run_.precision != Precision::kFloat32) {
+      report("training.mixed_precision_param",
+             "debug.ordered needs float32: set training.mixed_precision_param to \"float32\" or \"auto\"");
+    }
+    if (run_.threads_per_rank > 1) {
+      report("resources.threads_per_rank", "resources.threads_per_rank is ", run_.threads_per_rank,
+             ", but debug.ordered needs 1 thread a rank; write 1 or leave it out");
+    }
+    ordered_degree("data_parallel_replicate_degree", Axis::kDpReplicate);
+    ordered_degree("data_parallel_shard_degree", Axis::kDpShard);
+    const int64_t local = run_.data.local_batch_size;
+    if (local < 1 || run_.global_batch_size < 1 || run_.global_batch_size % local != 0) return;  // reported above
+    const int64_t microbatches = run_.global_batch_size / local;
+    if (!power_of_two(microbatches)) {
+      report("training.global_batch_size",
+             "debug.ordered needs a power of two of microbatches in a step, but "
+             "global_batch_size ",
+             run_.global_batch_size, " / local_batch_size ", local, " = ", microbatches);
+    }
+  }
+
+  void ordered_degree(const std::string& key, Axis axis) {
+    const int64_t degree = run_.mesh.degree(axis);
+    if (degree < 1 || power_of_two(degree)) return;
+    report("parallelism." + key, "parallelism.", key, " is ", degree, ", but debug.ordered needs a power of two");
+  }
+
+  const RunSpec& run_;
+  std::vector<Violation> violations_;
+};
+
+}  // namespace
+
+std::vector<Violation> check_rules(const RunSpec& run) { return Checker(run).check(); }
+
+}  // namespace qwen3::spec
