@@ -17,6 +17,7 @@ struct Sum128 {
   uint64_t low = 0;
   uint64_t high = 0;
   Sum128& operator+=(const Sum128& other);
+  bool operator==(const Sum128& other) const = default;
   std::string hex() const;  // 32 lower-case digits
   static absl::StatusOr<Sum128> from_hex(const std::string& hex);
 };

@@ -1,6 +1,7 @@
 // The safetensors file format (8-byte little-endian header length, JSON header, raw data), torch-free.
 // Nothing that comes from a file is trusted: sizes, offsets and shapes are checked before anything is allocated.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <span>
@@ -9,13 +10,17 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "checkpoint/file.h"
 
 namespace qwen3::checkpoint {
 
 enum class Dtype { kFloat64, kFloat32, kFloat16, kBfloat16, kInt64, kInt32, kInt16, kInt8, kUint8, kBool };
-int64_t item_size(Dtype dtype);            // bytes
-const char* dtype_name(Dtype dtype);       // "F32", "BF16", ...: as in the file
+int64_t item_size(Dtype dtype);       // bytes
+const char* dtype_name(Dtype dtype);  // "F32", "BF16", ...: as in the file
 absl::StatusOr<Dtype> parse_dtype(const std::string& name);
+
+// Bytes of a tensor of this dtype and shape. INVALID_ARGUMENT: a negative size, or more than 2^63 - 1 bytes.
+absl::StatusOr<int64_t> tensor_bytes(Dtype dtype, std::span<const int64_t> shape);
 
 struct TensorEntry {
   Dtype dtype = Dtype::kFloat32;
@@ -38,18 +43,13 @@ struct TensorBytes {
   std::span<const std::byte> data;
 };
 
-// What was written.
-struct WrittenFile {
-  int64_t size_bytes = 0;
-  std::string xxh3_128;  // of the file's bytes, 32 hex digits
-};
-
 // Writes to a temporary name, fsyncs, renames over `path`, fsyncs the folder. RESOURCE_EXHAUSTED: disk full.
 absl::StatusOr<WrittenFile> write_safetensors(const std::string& path, std::span<const TensorBytes> tensors,
                                               const std::map<std::string, std::string>& metadata = {});
 
 // Reads and checks the header only. INVALID_ARGUMENT names the file, the tensor and what is wrong.
 absl::StatusOr<SafetensorsHeader> read_safetensors_header(const std::string& path);
+absl::StatusOr<SafetensorsHeader> read_safetensors_header(const InputFile& file);
 
 // Copies `into.size()` bytes that begin `offset` bytes into the tensor's data.
 absl::Status read_tensor_bytes(const std::string& path, const SafetensorsHeader& header, const std::string& tensor,

@@ -1,0 +1,210 @@
+#include "checkpoint/safetensors.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "checkpoint/safetensors_header.h"
+
+namespace qwen3::checkpoint {
+namespace {
+
+constexpr int64_t kLengthBytes = 8;  // the little-endian length of the JSON header comes first
+
+struct DtypeRow {
+  Dtype dtype;
+  const char* name;
+  int64_t size;
+};
+constexpr DtypeRow kDtypes[] = {
+    {Dtype::kFloat64, "F64", 8},   {Dtype::kFloat32, "F32", 4}, {Dtype::kFloat16, "F16", 2},
+    {Dtype::kBfloat16, "BF16", 2}, {Dtype::kInt64, "I64", 8},   {Dtype::kInt32, "I32", 4},
+    {Dtype::kInt16, "I16", 2},     {Dtype::kInt8, "I8", 1},     {Dtype::kUint8, "U8", 1},
+    {Dtype::kBool, "BOOL", 1},
+};
+
+const DtypeRow& row(Dtype dtype) { return kDtypes[static_cast<int>(dtype)]; }
+
+std::string quoted(const std::string& name) { return absl::StrCat("tensor \"", absl::CEscape(name), "\": "); }
+
+// The tensors' offsets must cut [0, data_size) into pieces without overlap or gap, each as long as its shape says.
+absl::Status check_offsets(const std::string& path, const SafetensorsHeader& header, int64_t data_size) {
+  using Item = std::map<std::string, TensorEntry>::const_pointer;
+  std::vector<Item> order;
+  order.reserve(header.tensors.size());
+  for (const auto& item : header.tensors) order.push_back(&item);
+  std::sort(order.begin(), order.end(), [](Item a, Item b) {
+    return std::pair(a->second.begin, a->second.end) < std::pair(b->second.begin, b->second.end);
+  });
+  const auto fail = [&](const std::string& name, const std::string& what) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": ", quoted(name), what));
+  };
+  int64_t covered = 0;
+  for (const Item item : order) {
+    const auto& [name, entry] = *item;
+    if (entry.begin > entry.end)
+      return fail(name, absl::StrCat("begins at ", entry.begin, ", after its end ", entry.end));
+    absl::StatusOr<int64_t> bytes = tensor_bytes(entry.dtype, entry.shape);
+    if (!bytes.ok()) return fail(name, std::string(bytes.status().message()));
+    if (*bytes != entry.end - entry.begin) {
+      return fail(name, absl::StrCat(dtype_name(entry.dtype), " [", absl::StrJoin(entry.shape, ","), "] has ", *bytes,
+                                     " bytes, but its data_offsets span ", entry.end - entry.begin));
+    }
+    if (entry.begin < covered) {
+      return fail(name,
+                  absl::StrCat("begins at ", entry.begin, " and overlaps the one before, which ends at ", covered));
+    }
+    if (entry.begin > covered) {
+      return fail(name, absl::StrCat("begins at ", entry.begin, ", but the one before ends at ", covered, ": a gap"));
+    }
+    if (entry.end > data_size) {
+      return fail(name,
+                  absl::StrCat("ends at ", entry.end, ", but the file has ", data_size, " bytes of data: truncated"));
+    }
+    covered = entry.end;
+  }
+  if (covered != data_size) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": ", data_size - covered, " trailing bytes after the last tensor"));
+  }
+  return absl::OkStatus();
+}
+
+std::string little_endian(int64_t value) {
+  std::string bytes;
+  for (int i = 0; i < kLengthBytes; ++i) bytes.push_back(static_cast<char>(static_cast<uint64_t>(value) >> (8 * i)));
+  return bytes;
+}
+
+}  // namespace
+
+int64_t item_size(Dtype dtype) { return row(dtype).size; }
+
+const char* dtype_name(Dtype dtype) { return row(dtype).name; }
+
+absl::StatusOr<Dtype> parse_dtype(const std::string& name) {
+  for (const DtypeRow& known : kDtypes) {
+    if (name == known.name) return known.dtype;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("dtype is \"", absl::CEscape(name), "\", want F64, F32, F16, BF16, I64, I32, I16, I8, U8 or BOOL"));
+}
+
+absl::StatusOr<int64_t> tensor_bytes(Dtype dtype, std::span<const int64_t> shape) {
+  const auto shape_text = [&] { return absl::StrCat("shape [", absl::StrJoin(shape, ","), "]"); };
+  // A zero anywhere makes the tensor empty, but must not hide a product that overflows before it.
+  int64_t bytes = item_size(dtype);
+  bool empty = false;
+  for (const int64_t size : shape) {
+    if (size < 0) return absl::InvalidArgumentError(absl::StrCat(shape_text(), " has a negative size"));
+    if (size == 0) {
+      empty = true;
+    } else if (bytes > std::numeric_limits<int64_t>::max() / size) {
+      return absl::InvalidArgumentError(absl::StrCat(shape_text(), " has over 2^63 - 1 bytes"));
+    } else {
+      bytes *= size;
+    }
+  }
+  return empty ? 0 : bytes;
+}
+
+absl::StatusOr<WrittenFile> write_safetensors(const std::string& path, std::span<const TensorBytes> tensors,
+                                              const std::map<std::string, std::string>& metadata) try {
+  std::vector<std::string> members;
+  std::set<std::string> names;
+  int64_t offset = 0;
+  for (const TensorBytes& tensor : tensors) {
+    const std::string where = absl::StrCat(path, ": ", quoted(tensor.name));
+    if (tensor.name.empty() || tensor.name == "__metadata__" || !names.insert(tensor.name).second) {
+      return absl::InvalidArgumentError(absl::StrCat(where, "the name is empty, reserved or used twice"));
+    }
+    absl::StatusOr<int64_t> bytes = tensor_bytes(tensor.dtype, tensor.shape);
+    if (!bytes.ok()) return absl::InvalidArgumentError(absl::StrCat(where, bytes.status().message()));
+    if (*bytes != static_cast<int64_t>(tensor.data.size())) {
+      return absl::InvalidArgumentError(absl::StrCat(where, dtype_name(tensor.dtype), " [",
+                                                     absl::StrJoin(tensor.shape, ","), "] has ", *bytes, " bytes, got ",
+                                                     tensor.data.size()));
+    }
+    members.push_back(absl::StrCat(nlohmann::json(tensor.name).dump(), ":{\"dtype\":\"", dtype_name(tensor.dtype),
+                                   "\",\"shape\":[", absl::StrJoin(tensor.shape, ","), "],\"data_offsets\":[", offset,
+                                   ",", offset + *bytes, "]}"));
+    offset += *bytes;
+  }
+  if (!metadata.empty()) {
+    members.insert(members.begin(), absl::StrCat("\"__metadata__\":", nlohmann::json(metadata).dump()));
+  }
+  std::string header = absl::StrCat("{", absl::StrJoin(members, ","), "}");
+  header.append((8 - header.size() % 8) % 8, ' ');  // so that the data begins aligned
+  const int64_t header_size = static_cast<int64_t>(header.size());
+
+  absl::StatusOr<OutputFile> file = OutputFile::create(path, kLengthBytes + header_size + offset);
+  if (!file.ok()) return file.status();
+  if (absl::Status status = file->append(little_endian(header_size) + header); !status.ok()) return status;
+  for (const TensorBytes& tensor : tensors) {
+    if (absl::Status status = file->append(tensor.data); !status.ok()) return status;
+  }
+  return file->commit();
+} catch (const nlohmann::json::exception& error) {  // a name or metadata that is not UTF-8
+  return absl::InvalidArgumentError(absl::StrCat(path, ": ", error.what()));
+}
+
+absl::StatusOr<SafetensorsHeader> read_safetensors_header(const std::string& path) {
+  absl::StatusOr<InputFile> file = InputFile::open(path);
+  if (!file.ok()) return file.status();
+  return read_safetensors_header(*file);
+}
+
+absl::StatusOr<SafetensorsHeader> read_safetensors_header(const InputFile& file) {
+  const auto fail = [&](const std::string& what) {
+    return absl::InvalidArgumentError(absl::StrCat(file.path(), ": ", what));
+  };
+  if (file.size() < kLengthBytes) return fail(absl::StrCat("has ", file.size(), " bytes, not even a header length"));
+  std::array<unsigned char, kLengthBytes> length_bytes{};
+  if (absl::Status status = file.read(0, std::as_writable_bytes(std::span(length_bytes))); !status.ok()) return status;
+  uint64_t length = 0;
+  for (int i = 0; i < kLengthBytes; ++i)
+    length |= static_cast<uint64_t>(length_bytes[static_cast<size_t>(i)]) << (8 * i);
+  if (length > static_cast<uint64_t>(kMaxHeaderBytes)) {
+    return fail(absl::StrCat("header length ", length, ", want at most ", kMaxHeaderBytes));
+  }
+  const int64_t header_size = static_cast<int64_t>(length);
+  if (header_size > file.size() - kLengthBytes) {
+    return fail(absl::StrCat("header length ", header_size, ", but the file has ", file.size(), " bytes"));
+  }
+
+  SafetensorsHeader header;
+  header.data_offset = kLengthBytes + header_size;
+  if (absl::Status status = parse_header_text(file, kLengthBytes, header_size, &header); !status.ok()) return status;
+  absl::Status status = check_offsets(file.path(), header, file.size() - header.data_offset);
+  if (!status.ok()) return status;
+  return header;
+}
+
+absl::Status read_tensor_bytes(const std::string& path, const SafetensorsHeader& header, const std::string& tensor,
+                               int64_t offset, std::span<std::byte> into) {
+  const auto found = header.tensors.find(tensor);
+  if (found == header.tensors.end()) return absl::NotFoundError(absl::StrCat(path, ": no ", quoted(tensor)));
+  const TensorEntry& entry = found->second;
+  const int64_t size = entry.end - entry.begin;
+  if (offset < 0 || offset > size || static_cast<int64_t>(into.size()) > size - offset) {
+    return absl::OutOfRangeError(
+        absl::StrCat(path, ": ", quoted(tensor), "has ", size, " bytes, asked for ", into.size(), " from ", offset));
+  }
+  absl::StatusOr<InputFile> file = InputFile::open(path);
+  if (!file.ok()) return file.status();
+  return file->read(header.data_offset + entry.begin + offset, into);
+}
+
+absl::StatusOr<std::string> file_digest(const std::string& path) {
+  absl::StatusOr<InputFile> file = InputFile::open(path);
+  if (!file.ok()) return file.status();
+  return file->digest();
+}
+
+}  // namespace qwen3::checkpoint

@@ -1,0 +1,38 @@
+// Scenes shared by the checkpoint tests: a folder of one's own, bytes, tensors of known values.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "checkpoint/safetensors.h"
+
+namespace qwen3::checkpoint::testing {
+
+// A folder that exists as long as the object.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  const std::string& path() const { return path_; }
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
+void write_bytes(const std::string& path, const std::string& bytes);
+std::string read_bytes(const std::string& path);
+std::vector<std::string> names_in(const std::string& folder);  // sorted
+
+// 0.5, 1.5, 2.5, ... from `first`.
+std::vector<float> ramp(int64_t count, float first = 0.5F);
+
+template <typename T>
+std::span<const std::byte> bytes_of(const std::vector<T>& values) {
+  return std::as_bytes(std::span(values));
+}
+
+}  // namespace qwen3::checkpoint::testing
