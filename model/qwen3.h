@@ -43,7 +43,7 @@ class Qwen3 {
   const Parameter* embedding_;  // [V, D]
   std::vector<std::unique_ptr<Block>> blocks_;
   std::unique_ptr<RmsNorm> norm_;
-  const Parameter* head_;       // [V, D]
+  const Parameter* head_;  // [V, D]
 };
 
 }  // namespace qwen3::model

@@ -21,8 +21,7 @@ using InnerAttention =
     std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionMask& mask)>;
 
 // How a Linear computes: x [..., in], weight [out, in] -> [..., out]. `name` is the parameter's.
-using LinearFunction =
-    std::function<at::Tensor(const at::Tensor& x, const at::Tensor& weight, std::string_view name)>;
+using LinearFunction = std::function<at::Tensor(const at::Tensor& x, const at::Tensor& weight, std::string_view name)>;
 
 // Around a unit (ParameterSet::units(), by index): runs `body` on x. FSDP gathers before and frees after,
 // activation checkpointing recomputes. The default just calls body(x).
@@ -30,9 +29,9 @@ using Layer = std::function<at::Tensor(const at::Tensor& x)>;
 using LayerDecorator = std::function<at::Tensor(size_t unit, const at::Tensor& x, const Layer& body)>;
 
 struct Seams {
-  LinearFunction linear;            // default: at::linear
-  InnerAttention inner_attention;   // default: scaled_dot_product_attention
-  LayerDecorator around;            // default: body(x)
+  LinearFunction linear;           // default: at::linear
+  InnerAttention inner_attention;  // default: scaled_dot_product_attention
+  LayerDecorator around;           // default: body(x)
 };
 Seams plain_seams();
 

@@ -1,0 +1,93 @@
+#include "model/block.h"
+
+#include <ATen/ATen.h>
+
+#include <array>
+#include <string>
+
+#include "model/swiglu.h"
+
+namespace qwen3::model {
+namespace {
+
+std::string in_layer(int64_t index, std::string_view rest) {
+  return "layers." + std::to_string(index) + "." + std::string(rest);
+}
+
+// Begins the block's unit before its first parameter is added.
+ParameterSet& unit_of(ParameterSet& parameters, int64_t index) {
+  parameters.begin_unit("layers." + std::to_string(index));
+  return parameters;
+}
+
+// [B, S, heads*E] -> [B, S, heads, E], for however many heads are here.
+at::Tensor split_heads(const at::Tensor& x, int64_t head_dim) { return x.view({x.size(0), x.size(1), -1, head_dim}); }
+
+}  // namespace
+
+Block::Block(const spec::ModelShape& shape, int64_t index, ParameterSet& parameters, const Seams& seams)
+    : seams_(seams),
+      head_dim_(shape.head_dim),
+      norm_eps_(shape.norm_eps),
+      attention_norm_(unit_of(parameters, index), in_layer(index, "attention_norm.weight"), shape.dim, shape.norm_eps),
+      wq_(parameters.add(in_layer(index, "attention.wq.weight"), {shape.heads * head_dim_, shape.dim}, Init::kNormal)),
+      wk_(parameters.add(in_layer(index, "attention.wk.weight"), {shape.kv_heads * head_dim_, shape.dim},
+                         Init::kNormal)),
+      wv_(parameters.add(in_layer(index, "attention.wv.weight"), {shape.kv_heads * head_dim_, shape.dim},
+                         Init::kNormal)),
+      wo_(parameters.add(in_layer(index, "attention.wo.weight"), {shape.dim, shape.heads * head_dim_}, Init::kNormal)),
+      q_norm_(parameters.add(in_layer(index, "attention.q_norm.weight"), {head_dim_}, Init::kOnes)),
+      k_norm_(parameters.add(in_layer(index, "attention.k_norm.weight"), {head_dim_}, Init::kOnes)),
+      ffn_norm_(parameters, in_layer(index, "ffn_norm.weight"), shape.dim, shape.norm_eps),
+      w1_(parameters.add(in_layer(index, "feed_forward.w1.weight"), {shape.ffn_hidden, shape.dim}, Init::kNormal)),
+      w2_(parameters.add(in_layer(index, "feed_forward.w2.weight"), {shape.dim, shape.ffn_hidden}, Init::kNormal)),
+      w3_(parameters.add(in_layer(index, "feed_forward.w3.weight"), {shape.ffn_hidden, shape.dim}, Init::kNormal)) {}
+
+std::span<const Block::Segment> Block::segments() {
+  static constexpr std::array<Segment, 5> kSegments = {{{"qkv", &Block::qkv},
+                                                        {"attention", &Block::attention},
+                                                        {"attention_residual", &Block::attention_residual},
+                                                        {"gate_up", &Block::gate_up},
+                                                        {"mlp_residual", &Block::mlp_residual}}};
+  return kSegments;
+}
+
+at::Tensor Block::forward(const at::Tensor& x, const BlockContext& context) const {
+  Results results{x};
+  for (const Segment& segment : segments()) results = (this->*segment.run)(results, context);
+  return results[0];
+}
+
+at::Tensor Block::linear(const at::Tensor& x, const Parameter& weight) const {
+  return seams_.linear(x, weight.weight, weight.name);
+}
+
+Block::Results Block::qkv(const Results& x, const BlockContext& context) const {
+  const at::Tensor normed = attention_norm_.forward(x[0]);
+  const at::Tensor q = split_heads(linear(normed, wq_), head_dim_);
+  const at::Tensor k = split_heads(linear(normed, wk_), head_dim_);
+  const at::Tensor v = split_heads(linear(normed, wv_), head_dim_);
+  return {x[0], norm_and_rotate(q, q_norm_.weight, norm_eps_, context.rotary),
+          norm_and_rotate(k, k_norm_.weight, norm_eps_, context.rotary), v};
+}
+
+Block::Results Block::attention(const Results& x_q_k_v, const BlockContext& context) const {
+  const auto heads_first = [&](int i) { return x_q_k_v[i].transpose(1, 2); };  // [B, heads, S, E]
+  const at::Tensor out = seams_.inner_attention(heads_first(1), heads_first(2), heads_first(3), context.mask);
+  return {x_q_k_v[0], out.transpose(1, 2).flatten(2)};
+}
+
+Block::Results Block::attention_residual(const Results& x_out, const BlockContext&) const {
+  return {x_out[0] + linear(x_out[1], wo_)};
+}
+
+Block::Results Block::gate_up(const Results& h, const BlockContext&) const {
+  const at::Tensor normed = ffn_norm_.forward(h[0]);
+  return {h[0], linear(normed, w1_), linear(normed, w3_)};
+}
+
+Block::Results Block::mlp_residual(const Results& h_gate_up, const BlockContext&) const {
+  return {h_gate_up[0] + linear(swiglu(h_gate_up[1], h_gate_up[2]), w2_)};
+}
+
+}  // namespace qwen3::model

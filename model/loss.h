@@ -1,0 +1,22 @@
+// Output projection and cross entropy as one operation, in chunks of tokens: full logits never exist.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace qwen3::model {
+
+inline constexpr int64_t kIgnoreIndex = -100;
+
+// Tokens that a chunk of the head should take. A function of the vocabulary alone, so that how the GEMMs are cut never
+// depends on the mesh.
+int64_t head_chunk_tokens(int64_t vocab);
+
+// scale * sum over the tokens with a label of -log softmax(hidden . weight^T)[label]; a scalar, float32 or float64.
+// hidden [T, D], weight [V, D], labels [T] int64 (kIgnoreIndex: none). The last chunk may be shorter.
+// Logits are a GEMM in the compute dtype, softmax and sums float32 or wider. Where a gradient is wanted, both
+// gradients are computed here, chunk by chunk, already times `scale`; the backward hands them out, once.
+at::Tensor head_loss(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels, double scale,
+                     int64_t chunk_tokens);
+
+}  // namespace qwen3::model

@@ -1,0 +1,63 @@
+#include "model/qwen3.h"
+
+#include <ATen/ATen.h>
+
+#include <utility>
+
+#include "model/attention.h"
+#include "model/block.h"
+#include "model/embedding.h"
+#include "model/loss.h"
+#include "model/rms_norm.h"
+#include "model/rope.h"
+
+namespace qwen3::model {
+namespace {
+
+const Parameter& add_embedding(ParameterSet& parameters, const spec::ModelShape& shape) {
+  parameters.begin_unit("tok_embeddings");
+  return parameters.add("tok_embeddings.weight", {shape.vocab, shape.dim}, Init::kNormal);
+}
+
+}  // namespace
+
+Qwen3::Qwen3(const spec::ModelShape& shape, ParameterSet& parameters, Seams seams)
+    : shape_(shape), seams_(std::move(seams)), embedding_(&add_embedding(parameters, shape)) {
+  TORCH_CHECK_VALUE(shape.experts == 0, "model ", shape.flavor, ": mixture of experts is not built yet, dense only");
+  for (int64_t i = 0; i < shape.layers; ++i) {
+    blocks_.push_back(std::make_unique<Block>(shape_, i, parameters, seams_));
+  }
+  parameters.begin_unit("head");
+  norm_ = std::make_unique<RmsNorm>(parameters, "norm.weight", shape.dim, shape.norm_eps);
+  head_ = &parameters.add("lm_head.weight", {shape.vocab, shape.dim}, Init::kNormal, /*init_std=*/0.02,
+                          shape.tied ? "tok_embeddings.weight" : "");
+}
+
+Qwen3::~Qwen3() = default;
+
+at::Tensor Qwen3::hidden(const Microbatch& batch) const {
+  at::Tensor x = seams_.around(0, batch.ids, [&](const at::Tensor& ids) { return embed(embedding_->weight, ids); });
+  const BlockContext context{
+      .rotary = make_rotary(batch.positions, shape_.head_dim, shape_.rope_theta, x.scalar_type()),
+      .mask = document_mask(batch.positions),
+  };
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    x = seams_.around(i + 1, x, [&](const at::Tensor& input) { return blocks_[i]->forward(input, context); });
+  }
+  return x;
+}
+
+at::Tensor Qwen3::loss(const Microbatch& batch, double scale) const {
+  return seams_.around(blocks_.size() + 1, hidden(batch), [&](const at::Tensor& x) {
+    const at::Tensor normed = norm_->forward(x).flatten(0, 1);  // [B*S, D]
+    return head_loss(normed, head_->weight, batch.labels.flatten(), scale, head_chunk_tokens(shape_.vocab));
+  });
+}
+
+at::Tensor Qwen3::logits(const Microbatch& batch) const {
+  return seams_.around(blocks_.size() + 1, hidden(batch), [&](const at::Tensor& x) {
+    return seams_.linear(norm_->forward(x), head_->weight, head_->name);
+  });
+}
+
+}  // namespace qwen3::model
