@@ -166,7 +166,7 @@ TEST(HeadLoss, AnswersTheSameWithoutGradientsAndScalesAnOuterGradient) {
 
 TEST(HeadLoss, SaysThatItsBackwardRunsOnce) {
   const at::Tensor weight = random({7, 4}, 2).requires_grad_();
-  const at::Tensor loss = head_loss(random({5, 4}, 1, kChunk), weight, at::zeros({5}, at::kLong), 1, kChunk);
+  const at::Tensor loss = head_loss(random({5, 4}, 1), weight, at::zeros({5}, at::kLong), 1, kChunk);
   loss.backward({}, /*retain_graph=*/true);
   EXPECT_THROW(loss.backward(), c10::Error);
 }
