@@ -1,0 +1,75 @@
+#include "spec/estimate.h"
+
+#include <gtest/gtest.h>
+
+namespace qwen3::spec {
+namespace {
+
+RunSpec run_of(const char* flavor, int64_t shard_degree, Precision precision) {
+  RunSpec run;
+  run.model = *find_flavor(flavor);
+  run.mesh.degrees = {1, 1, shard_degree, 1, 1};
+  run.precision = precision;
+  run.data.local_batch_size = 2;
+  run.data.seq_len = 256;
+  return run;
+}
+
+// Published figures of Qwen3's training cost at 4,096 tokens, in units of 1e9 FLOPs a token.
+TEST(Estimate, FlopsPerTokenAreThePublishedOnes) {
+  const std::pair<const char*, double> published[] = {{"0.6B", 4.99},     {"1.7B", 11.73},     {"4B", 27.76},
+                                                      {"8B", 49.03},      {"14B", 88.97},      {"32B", 204.8},
+                                                      {"30B-A3B", 23.08}, {"235B-A22B", 148.3}};
+  for (const auto& [flavor, giga] : published) {
+    // The figures have three or four digits.
+    EXPECT_NEAR(flops_per_token(*find_flavor(flavor), 4096) / 1e9, giga, giga * 1.1e-3) << flavor;
+  }
+}
+
+TEST(Estimate, FlopsOfTheDebugModelByHand) {
+  // Per layer: q and o 2 * 256 * 2048, k and v 2 * 256 * 1024, MLP 3 * 256 * 3072 = 3,932,160; eight of them and the
+  // head, 2048 * 256, make 31,981,568 multiplications. Attention: 6 * 8 layers * 2048 * 512 tokens.
+  EXPECT_EQ(flops_per_token(*find_flavor("debugmodel"), 512), 6.0 * 31'981'568 + 6.0 * 8 * 2048 * 512);
+}
+
+TEST(Estimate, ACheckpointHoldsWeightsAndTwoMomentsInFloat32) {
+  EXPECT_EQ(checkpoint_bytes(*find_flavor("debugmodel")), 12 * 31'987'968LL);
+  EXPECT_EQ(checkpoint_bytes(*find_flavor("0.6B")), 12 * 596'049'920LL);
+}
+
+TEST(Estimate, OneRankHoldsTheWholeModel) {
+  const BytesPerRank bytes = estimate_bytes_per_rank(run_of("debugmodel", 1, Precision::kFloat32));
+  EXPECT_EQ(bytes.parameters, 4 * 31'987'968LL + 4 * 31'987'968LL);
+  EXPECT_EQ(bytes.moments, 8 * 31'987'968LL);
+  // One block of 3,932,928 parameters is the largest unit (the embedding has 524,288).
+  EXPECT_EQ(bytes.gradients, 4 * 31'987'968LL + 4 * 3'932'928LL);
+  // 512 tokens: 8 layers of 4 * (256 + 24 * 128 + 3072) values, and 2 * 256.
+  EXPECT_EQ(bytes.activations, 4LL * 512 * (8 * 4 * (256 + 3072 + 3072) + 512));
+  EXPECT_EQ(bytes.total(), bytes.parameters + bytes.gradients + bytes.moments + bytes.activations);
+}
+
+TEST(Estimate, ShardingDividesTheStateAndGathersTwoUnits) {
+  const BytesPerRank bytes = estimate_bytes_per_rank(run_of("0.6B", 2, Precision::kBfloat16));
+  const int64_t shard = 596'049'920 / 2;
+  const int64_t table = 151936LL * 1024;  // larger than a block
+  const int64_t block = (596'049'920 - table - 1024) / 28;
+  EXPECT_EQ(bytes.parameters, 4 * shard + 2 * (block + table));
+  EXPECT_EQ(bytes.gradients, 4 * shard + 4 * table);
+  EXPECT_EQ(bytes.moments, 8 * shard);
+}
+
+TEST(Estimate, WeightsThatStayAfterForwardAreCountedWhole) {
+  RunSpec run = run_of("0.6B", 2, Precision::kBfloat16);
+  run.reshard_after_forward = false;
+  EXPECT_EQ(estimate_bytes_per_rank(run).parameters, 4 * 596'049'920LL / 2 + 2 * 596'049'920LL);
+}
+
+TEST(Estimate, OrderedModeHoldsAPartialSumPerLevelOfItsTree) {
+  RunSpec run = run_of("debugmodel", 1, Precision::kFloat32);
+  run.ordered = true;
+  run.microbatches_per_rank = 4;  // log2(4) + 1 = 3 partial sums
+  EXPECT_EQ(estimate_bytes_per_rank(run).gradients, 3 * 4 * 31'987'968LL + 4 * 3'932'928LL);
+}
+
+}  // namespace
+}  // namespace qwen3::spec

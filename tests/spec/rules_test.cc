@@ -1,0 +1,115 @@
+#include "spec/rules.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+
+namespace qwen3::spec {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+RunSpec valid_run() {
+  RunSpec run;
+  run.model = *find_flavor("debugmodel");
+  run.lr_schedule.warmup_steps = 20;
+  run.lr_schedule.total_steps = 400;
+  run.lr_schedule.decay_steps = 120;
+  run.steps = 400;
+  run.data.local_batch_size = 2;
+  run.data.seq_len = 256;
+  run.validation.data = run.data;
+  run.mesh.degrees = {1, 1, 2, 1, 1};
+  run.global_batch_size = 4;
+  return run;
+}
+
+std::vector<std::string> fields(const RunSpec& run) {
+  std::vector<std::string> names;
+  for (const Violation& violation : check_rules(run)) names.push_back(violation.field);
+  return names;
+}
+
+TEST(Rules, AValidRunBreaksNone) { EXPECT_THAT(fields(valid_run()), IsEmpty()); }
+
+TEST(Rules, EveryBrokenRuleIsReportedAtOnce) {
+  RunSpec run = valid_run();
+  run.optimizer.lr = -1;
+  run.data.seq_len = 8192;
+  run.validation.data = run.data;  // by default it follows, so it is not a second mistake
+  run.log_freq = 0;
+  EXPECT_THAT(fields(run), ElementsAre("optimizer.lr", "training.seq_len", "metrics.log_freq"));
+}
+
+// One broken field at a time, each with the field it must be reported under.
+TEST(Rules, EachRuleNamesItsField) {
+  const double nan = std::nan("");
+  const std::pair<const char*, std::function<void(RunSpec&)>> cases[] = {
+      {"model.flavor", [](RunSpec& r) { r.model = *find_flavor("debugmodel_moe"); }},
+      {"model.vocab_size", [](RunSpec& r) { r.model.vocab = -1; }},
+      {"optimizer.lr", [=](RunSpec& r) { r.optimizer.lr = nan; }},
+      {"optimizer.beta1", [](RunSpec& r) { r.optimizer.beta1 = 1; }},
+      {"optimizer.beta2", [=](RunSpec& r) { r.optimizer.beta2 = nan; }},
+      {"optimizer.eps", [](RunSpec& r) { r.optimizer.eps = 0; }},
+      {"optimizer.weight_decay", [](RunSpec& r) { r.optimizer.weight_decay = -0.1; }},
+      {"optimizer.no_decay", [](RunSpec& r) { r.optimizer.no_decay = {""}; }},
+      {"lr_scheduler.min_lr_factor", [](RunSpec& r) { r.lr_schedule.min_factor = 1.5; }},
+      {"training.steps", [](RunSpec& r) { r.steps = r.lr_schedule.total_steps = 0; }},
+      {"lr_scheduler.total_steps", [](RunSpec& r) { r.lr_schedule.total_steps = 399; }},
+      {"lr_scheduler.warmup_steps", [](RunSpec& r) { r.lr_schedule.warmup_steps = 401; }},
+      {"lr_scheduler.decay_ratio", [](RunSpec& r) { r.lr_schedule.decay_steps = 381; }},
+      {"parallelism.data_parallel_replicate_degree", [](RunSpec& r) { r.mesh.degrees[1] = 0; }},
+      {"parallelism.data_parallel_shard_degree", [](RunSpec& r) { r.mesh.degrees[2] = -2; }},
+      {"parallelism.tensor_parallel_degree", [](RunSpec& r) { r.mesh.degrees[4] = 2; }},
+      {"parallelism.pipeline_parallel_degree", [](RunSpec& r) { r.mesh.degrees[0] = 2; }},
+      {"parallelism.context_parallel_degree", [](RunSpec& r) { r.mesh.degrees[3] = 2; }},
+      {"training.seq_len", [](RunSpec& r) { r.data.seq_len = 0; }},
+      {"training.max_norm", [](RunSpec& r) { r.max_norm = -1; }},
+      {"training.local_batch_size", [](RunSpec& r) { r.data.local_batch_size = int64_t{1} << 62; }},
+      {"training.global_batch_size", [](RunSpec& r) { r.global_batch_size = 6; }},
+      {"validation.seq_len", [](RunSpec& r) { r.validation.data.seq_len = 4097; }},
+      {"validation.local_batch_size", [](RunSpec& r) { r.validation.data.local_batch_size = 0; }},
+      {"validation.freq", [](RunSpec& r) { r.validation.freq = 0; }},
+      {"validation.steps", [](RunSpec& r) { r.validation.steps = 0; }},
+      {"validation.split", [](RunSpec& r) { r.validation.split = 0.6; }},
+      {"checkpoint.interval", [](RunSpec& r) { r.checkpoint.interval = 0; }},
+      {"metrics.log_freq", [](RunSpec& r) { r.log_freq = -1; }},
+      {"metrics.peak_flops", [](RunSpec& r) { r.peak_flops = -1; }},
+      {"debug.step_delay_ms", [](RunSpec& r) { r.step_delay_ms = -1; }},
+      {"resources.threads_per_rank", [](RunSpec& r) { r.threads_per_rank = -1; }},
+  };
+  for (const auto& [field, break_rule] : cases) {
+    RunSpec run = valid_run();
+    break_rule(run);
+    EXPECT_THAT(fields(run), ElementsAre(field));
+  }
+}
+
+TEST(Rules, OrderedModeNeedsFloat32OneThreadAndPowersOfTwo) {
+  RunSpec run = valid_run();
+  run.ordered = true;
+  run.threads_per_rank = 1;
+  EXPECT_THAT(fields(run), IsEmpty());
+
+  run.precision = Precision::kBfloat16;
+  run.threads_per_rank = 2;
+  run.mesh.degrees = {1, 1, 3, 1, 1};
+  run.global_batch_size = 6;  // three microbatches of two sequences
+  EXPECT_THAT(fields(run), ElementsAre("training.mixed_precision_param", "resources.threads_per_rank",
+                                       "parallelism.data_parallel_shard_degree", "training.global_batch_size"));
+}
+
+TEST(Rules, ASentenceNamesWhatItGotAndWhatItWants) {
+  RunSpec run = valid_run();
+  run.global_batch_size = 6;
+  ASSERT_EQ(check_rules(run).size(), 1u);
+  EXPECT_EQ(check_rules(run)[0].message,
+            "training.global_batch_size is 6; it must be a positive multiple of local_batch_size 2 * 2 data-parallel "
+            "ranks = 4");
+}
+
+}  // namespace
+}  // namespace qwen3::spec
