@@ -1,7 +1,14 @@
 # With QWEN3_CUDA=ON: the CUDA compiler and torch::cuda, which links the wheel's CUDA libraries beside torch::torch.
 # Target `cuda` builds all that differs from a CPU build. Links without a GPU; running needs one.
 enable_language(CUDA)
-find_path(NCCL_INCLUDE_DIR nccl.h HINTS /usr/local/cuda/include REQUIRED)
+find_path(NCCL_INCLUDE_DIR nccl.h
+  HINTS ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES} "${QWEN3_DEPS}/nccl-2.28.9/nvidia/nccl/include" REQUIRED)
+# ProcessGroupNCCL::Options holds an ncclConfig_t, whose layout is NCCL's of the version LibTorch was built with.
+file(STRINGS "${NCCL_INCLUDE_DIR}/nccl.h" nccl_minor REGEX "#define NCCL_(MAJOR|MINOR) ")
+if(NOT nccl_minor MATCHES "MAJOR +2.*MINOR +28")
+  message(FATAL_ERROR "${NCCL_INCLUDE_DIR}/nccl.h is another NCCL than the 2.28 that LibTorch 2.11 was built with; "
+    "pass -DNCCL_INCLUDE_DIR=DIR")
+endif()
 
 add_library(torch::cuda INTERFACE IMPORTED GLOBAL)
 target_link_libraries(torch::cuda INTERFACE torch::torch

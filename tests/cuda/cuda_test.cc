@@ -1,0 +1,56 @@
+// Device code. What needs a GPU skips itself without one.
+#include "parallel/cuda/cuda.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
+#include <vector>
+
+namespace qwen3::parallel::cuda {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::ThrowsMessage;
+
+// The definition of the tree: halves of a power of two of rows are added apart, then together.
+float tree(const std::vector<float>& rows, size_t begin, size_t end) {
+  if (end - begin == 1) return rows[begin];
+  const size_t left = std::bit_floor(end - begin - 1);  // the widest whole subtree that leaves something
+  return tree(rows, begin, begin + left) + tree(rows, begin + left, end);
+}
+
+TEST(CudaTreeSum, EqualsTheTreeBitForBitForEveryNumberOfRows) {
+  if (!available()) GTEST_SKIP() << "no CUDA code or no GPU";
+  for (int64_t n = 1; n <= 17; ++n) {
+    const at::Tensor rows = at::randn({n, 1000}, at::kFloat) * at::logspace(-3, 3, n).unsqueeze(1);
+    const at::Tensor sum = tree_sum(rows.to(at::kCUDA)).cpu();
+    for (int64_t i = 0; i < rows.size(1); ++i) {
+      const at::Tensor column = rows.select(1, i).contiguous();
+      const std::vector<float> values(column.const_data_ptr<float>(), column.const_data_ptr<float>() + n);
+      ASSERT_EQ(sum[i].item<float>(), tree(values, 0, values.size())) << n << " rows, column " << i;
+    }
+  }
+}
+
+TEST(CudaNccl, AGroupOfOneGathersItself) {
+  if (!available()) GTEST_SKIP() << "no CUDA code or no GPU";
+  auto group =
+      make_nccl_backend(c10::make_intrusive<c10d::HashStore>(), /*rank=*/0, /*size=*/1, std::chrono::seconds(60));
+  at::Tensor mine = at::arange(8, at::TensorOptions(at::kCUDA).dtype(at::kFloat));
+  at::Tensor all = at::empty_like(mine);
+  group->_allgather_base(all, mine)->wait();
+  EXPECT_TRUE(at::equal(all, mine));
+}
+
+TEST(Cuda, WithoutAGpuAGroupIsRefusedWithASentence) {
+  if (available()) GTEST_SKIP() << "there is a GPU";
+  EXPECT_THAT([] { make_nccl_backend(c10::make_intrusive<c10d::HashStore>(), 0, 1, std::chrono::seconds(1)); },
+              ThrowsMessage<c10::Error>(
+                  testing::AnyOf(HasSubstr("this build has no CUDA code"), HasSubstr("this machine has none"))));
+}
+
+}  // namespace
+}  // namespace qwen3::parallel::cuda
