@@ -1,0 +1,127 @@
+#include "checkpoint/reader.h"
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace qwen3::checkpoint {
+
+// A file of the checkpoint that was verified; what is read later comes from the same descriptor.
+struct VerifiedFile {
+  InputFile file;
+  SafetensorsHeader header;
+};
+
+// Each file's first use opens and verifies it, once, also when it fails.
+class FileCache {
+ public:
+  explicit FileCache(const Manifest& manifest) {
+    for (const auto& item : manifest.files) slots_.try_emplace(item.first);
+  }
+
+  absl::StatusOr<const VerifiedFile*> get(const std::string& folder, const std::string& name,
+                                          const FileRecord& record) {
+    Slot& slot = slots_.at(name);
+    std::call_once(slot.once, [&] { slot.file = verify(absl::StrCat(folder, "/", name), record); });
+    if (!slot.file->ok()) return slot.file->status();
+    return &slot.file->value();
+  }
+
+ private:
+  struct Slot {
+    std::once_flag once;
+    std::optional<absl::StatusOr<VerifiedFile>> file;
+  };
+
+  static absl::StatusOr<VerifiedFile> verify(const std::string& path, const FileRecord& record) {
+    absl::StatusOr<InputFile> file = InputFile::open(path, Links::kRefuse);
+    if (!file.ok()) return file.status();
+    absl::StatusOr<std::string> digest = file->digest();
+    if (!digest.ok()) return digest.status();
+    if (*digest != record.xxh3_128) {
+      return absl::DataLossError(absl::StrCat(path, ": has XXH3-128 ", *digest, ", the manifest says ", record.xxh3_128,
+                                              ": the file was changed"));
+    }
+    absl::StatusOr<SafetensorsHeader> header = read_safetensors_header(*file);
+    if (!header.ok()) return header.status();
+    return VerifiedFile{std::move(*file), std::move(*header)};
+  }
+
+  std::map<std::string, Slot> slots_;  // never changes after construction
+};
+
+namespace {
+
+// The tensor in the file must be what the manifest says of the slice.
+absl::StatusOr<const TensorEntry*> entry_of(const VerifiedFile& source, const Slice& slice,
+                                            const TensorRecord& tensor) {
+  const auto found = source.header.tensors.find(slice.key);
+  std::vector<int64_t> shape = tensor.shape;
+  if (!shape.empty()) shape[0] = slice.rows;
+  if (found != source.header.tensors.end() && found->second.dtype == tensor.dtype && found->second.shape == shape) {
+    return &found->second;
+  }
+  const std::string got =
+      found == source.header.tensors.end()
+          ? "no such tensor"
+          : absl::StrCat(dtype_name(found->second.dtype), " [", absl::StrJoin(found->second.shape, ","), "]");
+  return absl::DataLossError(absl::StrCat(source.file.path(), ": tensor \"", absl::CEscape(slice.key), "\": got ", got,
+                                          ", the manifest says ", dtype_name(tensor.dtype), " [",
+                                          absl::StrJoin(shape, ","), "]"));
+}
+
+}  // namespace
+
+Reader::Reader(std::string folder, Manifest manifest)
+    : folder_(std::move(folder)), manifest_(std::move(manifest)), files_(std::make_unique<FileCache>(manifest_)) {}
+Reader::Reader(Reader&&) noexcept = default;
+Reader& Reader::operator=(Reader&&) noexcept = default;
+Reader::~Reader() = default;
+
+absl::StatusOr<Reader> Reader::open(const std::string& folder) {
+  absl::StatusOr<Manifest> manifest = read_manifest(folder);
+  if (!manifest.ok()) return manifest.status();
+  return Reader(folder, std::move(*manifest));
+}
+
+absl::Status Reader::read_rows(const std::string& tensor, int64_t row_begin, int64_t rows,
+                               std::span<std::byte> into) const {
+  const std::string where = absl::StrCat(folder_, ": tensor \"", absl::CEscape(tensor), "\": ");
+  const auto found = manifest_.tensors.find(tensor);
+  if (found == manifest_.tensors.end()) return absl::NotFoundError(absl::StrCat(where, "not in this checkpoint"));
+  const TensorRecord& record = found->second;
+  const int64_t all_rows = row_count(record.shape);
+  if (row_begin < 0 || rows < 0 || rows > all_rows || row_begin > all_rows - rows) {
+    return absl::OutOfRangeError(
+        absl::StrCat(where, "asked for ", rows, " rows from ", row_begin, ", but it has ", all_rows));
+  }
+  const int64_t row_bytes = all_rows == 0 ? 0 : tensor_bytes(record.dtype, record.shape).value() / all_rows;
+  if (static_cast<int64_t>(into.size()) != rows * row_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(where, rows, " rows have ", rows * row_bytes, " bytes, got room for ", into.size()));
+  }
+
+  const int64_t row_end = row_begin + rows;
+  for (const Slice& slice : record.slices) {
+    const int64_t begin = std::max(row_begin, slice.row_begin);
+    const int64_t end = std::min(row_end, slice.row_begin + slice.rows);
+    if (begin >= end) continue;
+    absl::StatusOr<const VerifiedFile*> source = files_->get(folder_, slice.file, manifest_.files.at(slice.file));
+    if (!source.ok()) return source.status();
+    absl::StatusOr<const TensorEntry*> entry = entry_of(**source, slice, record);
+    if (!entry.ok()) return entry.status();
+    const int64_t offset = (*source)->header.data_offset + (*entry)->begin + (begin - slice.row_begin) * row_bytes;
+    const auto part = into.subspan(static_cast<size_t>((begin - row_begin) * row_bytes),
+                                   static_cast<size_t>((end - begin) * row_bytes));
+    if (absl::Status status = (*source)->file.read(offset, part); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace qwen3::checkpoint
