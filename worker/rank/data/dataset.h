@@ -35,9 +35,9 @@ struct Splits {
 
 struct OpenOptions {
   spec::DataSpec data;
-  double held_out = 0;         // share of the tokens at the end of the text kept for validation
-  int64_t vocab = 0;           // of the model; a token id outside it is an error
-  std::string cache_folder;    // where tokenised files are kept, keyed by content digest
+  double held_out = 0;                               // share of the tokens at the end of the text kept for validation
+  int64_t vocab = 0;                                 // of the model; a token id outside it is an error
+  std::string cache_folder;                          // where tokenised files are kept, keyed by content digest
   std::function<void(const std::string&)> progress;  // called with a sentence now and then; may be empty
 };
 
