@@ -20,15 +20,14 @@ MAY_INCLUDE = {
     "kernels": [],
     "model": ["spec", "kernels"],
     "parallel": ["spec", "model", "kernels"],
-    "coordinator": ["spec", "spec/config", "checkpoint", "proto", "qwen3", "worker/build_info"],
+    "coordinator": ["spec", "spec/config", "checkpoint", "proto", "qwen3"],
     "worker/channel": ["qwen3"],
-    "worker/build_info": [],
-    "worker/daemon": ["spec", "proto", "qwen3", "worker/channel", "worker/build_info"],
+    "worker/daemon": ["spec", "proto", "qwen3", "worker/channel"],
     "worker/rank": ["spec", "spec/config", "tokenizer", "checkpoint", "kernels", "model", "parallel", "qwen3",
-                    "worker/channel", "worker/build_info", "worker/rank/data", "worker/rank/metrics"],
+                    "worker/channel", "worker/rank/data", "worker/rank/metrics"],
     "worker/rank/data": ["spec", "tokenizer"],
     "worker/rank/metrics": ["spec"],
-    "client": ["spec", "spec/config", "tokenizer", "proto", "qwen3", "worker/build_info"],
+    "client": ["spec", "spec/config", "tokenizer", "proto", "qwen3"],
 }
 
 # Libraries that only some folders may know: include prefix -> folders (their subfolders are meant too).
