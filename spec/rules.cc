@@ -40,7 +40,7 @@ class Checker {
   // Returns whether low <= value <= high.
   bool in_range(std::string field, int64_t value, int64_t low, int64_t high) {
     if (value >= low && value <= high) return true;
-    report(field, field, " is ", value, "; it must be between ", low, " and ", high);
+    report(field, field, " is ", value, "; it must be at ", value < low ? "least " : "most ", value < low ? low : high);
     return false;
   }
 
@@ -90,8 +90,8 @@ class Checker {
       report("lr_scheduler.warmup_steps", "lr_scheduler.warmup_steps is ", s.warmup_steps,
              ", but the schedule has only ", s.total_steps, " steps");
     } else if (s.warmup_steps + s.decay_steps > s.total_steps) {
-      report("lr_scheduler.decay_ratio", "lr_scheduler: warmup_steps ", s.warmup_steps, " + decay ", s.decay_steps,
-             " (decay_ratio of the schedule) = ", s.warmup_steps + s.decay_steps, " steps, but the schedule has only ",
+      report("lr_scheduler.decay_ratio", "lr_scheduler: ", s.warmup_steps, " steps of warm-up + ", s.decay_steps,
+             " of decay (decay_ratio) = ", s.warmup_steps + s.decay_steps, ", but the schedule has only ",
              s.total_steps);
     }
   }
@@ -183,7 +183,9 @@ class Checker {
     const int64_t local = run_.data.local_batch_size;
     if (local < 1 || run_.global_batch_size < 1 || run_.global_batch_size % local != 0) return;  // reported above
     const int64_t microbatches = run_.global_batch_size / local;
-    if (!power_of_two(microbatches)) {
+    const int64_t ranks = run_.mesh.data_parallel_size();
+    const bool degrees_to_blame = degrees_are_sane() && !power_of_two(ranks) && power_of_two(microbatches / ranks);
+    if (!power_of_two(microbatches) && !degrees_to_blame) {
       report("training.global_batch_size",
              "debug.ordered needs a power of two of microbatches in a step, but "
              "global_batch_size ",

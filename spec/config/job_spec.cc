@@ -64,9 +64,10 @@ std::string tokenizer_path(const v1::ModelSection& model, const Environment& env
 
 int64_t decay_steps(const v1::LrSchedulerSection& schedule) {
   if (!schedule.has_decay_ratio()) return std::max<int64_t>(0, schedule.total_steps() - schedule.warmup_steps());
-  const double steps = static_cast<double>(schedule.total_steps()) * schedule.decay_ratio();
-  // Half to even, as Python's round(). A ratio out of range is reported by check().
-  return steps >= 0 && steps <= 1e15 ? static_cast<int64_t>(std::nearbyint(steps)) : 0;
+  const double ratio = schedule.decay_ratio();
+  const double steps = static_cast<double>(schedule.total_steps()) * ratio;
+  if (!(ratio >= 0 && ratio <= 1) || !(steps >= 0 && steps <= 1e15)) return 0;  // check() reports ratio and steps
+  return static_cast<int64_t>(std::nearbyint(steps));                           // half to even, as Python's round()
 }
 
 LrScheduleSpec::Decay decay_of(const std::string& type) {

@@ -51,7 +51,8 @@ constexpr TorchtitanKey kKeys[] = {
     {"metrics.disable_color_printing", kNoEffect, "", "log records carry no color"},
     {"metrics.save_tb_folder", kNoEffect, "", kNoTracker},
     {"metrics.save_for_all_ranks", kNoEffect, "", "metrics are global; logs are kept of every rank"},
-    {"metrics.enable_wandb", kRefused, "false", kNoTracker},
+    {"metrics.enable_wandb", kRefused, "false",
+     "Weights & Biases is not fed yet; write false, and read metrics with qwen3ctl metrics"},
 
     {"model.converters", kRefused, "[]", kNoQuantization},
     {"model.print_after_conversion", kNoEffect, "false", "no model converter exists"},

@@ -27,7 +27,10 @@ std::string render(const toml::node& node) {
   if (const auto* text = node.as_string()) return quoted(text->get());
   if (const auto* flag = node.as_boolean()) return flag->get() ? "true" : "false";
   if (const auto* number = node.as_integer()) return absl::StrCat(number->get());
-  if (const auto* number = node.as_floating_point()) return absl::StrCat(number->get());
+  if (const auto* number = node.as_floating_point()) {
+    const std::string digits = absl::StrCat(number->get());
+    return digits.find_first_of(".en") == std::string::npos ? digits + ".0" : digits;  // 1e3 is not the integer 1000
+  }
   if (const auto* array = node.as_array()) {
     std::vector<std::string> parts;
     for (const toml::node& element : *array) parts.push_back(render(element));
@@ -103,11 +106,32 @@ std::vector<std::string> key_names(const std::string& section) {
   return names;
 }
 
+// "training", ..., "quantize": what may follow the first '[' of a section.
+std::vector<std::string> top_level_names() {
+  std::vector<std::string> names = section_names();
+  for (std::string& name : names) name = name.substr(0, name.find('.'));
+  return names;
+}
+
 bool is_section(const std::string& path) {
   const std::vector<std::string> names = section_names();
   const std::string inside = path + ".";  // "quantize" and "quantize.linear" hold sections without being one
   return std::any_of(names.begin(), names.end(),
                      [&](const std::string& name) { return name == path || name.rfind(inside, 0) == 0; });
+}
+
+// What to do about a syntax error that the parser names only from its own side; empty: its words suffice.
+std::string_view syntax_hint(std::string_view description) {
+  static constexpr std::pair<std::string_view, std::string_view> kHints[] = {
+      {"could not determine value type", "; write a string in quotes, a number, true or false"},
+      {"unescaped control characters", "; a string ends on its line: is the closing quote missing?"},
+      {"cannot redefine existing", "; each key and each section is written once"},
+      {"invalid utf-8", "; save the file as UTF-8"},
+  };
+  for (const auto& [words, hint] : kHints) {
+    if (description.find(words) != std::string_view::npos) return hint;
+  }
+  return "";
 }
 
 // The JobSpec field of a path of two names, or null.
@@ -235,9 +259,9 @@ class Reader {
                                 elsewhere.empty() ? "write it under the section it belongs to"
                                                   : absl::StrCat("write it under ", absl::StrJoin(elsewhere, " or "))));
     } else if (parent.empty() || !is_section(parent)) {
-      const std::string& section = parent.empty() ? key : parent;
+      const std::string section = parent.empty() ? key : parent.substr(0, parent.find('.'));
       error(place, absl::StrCat("unknown section [", section, "]; the nearest valid section is [",
-                                nearest(section, section_names()), "]"));
+                                nearest(section, top_level_names()), "]"));
     } else if (!elsewhere.empty()) {
       error(place, absl::StrCat("unknown key ", quoted(key), " in [", parent, "]; it belongs to ",
                                 absl::StrJoin(elsewhere, " or ")));
@@ -323,7 +347,8 @@ std::string ParsedJob::locate(const std::string& field) const {
   for (std::string path = field; !path.empty(); path = split_path(path).first) {
     if (const auto found = places.find(path); found != places.end()) return found->second;
   }
-  return absl::StrCat(file, ":1");
+  const bool follows_slots = field.rfind("parallelism", 0) == 0;  // a degree nobody wrote is what the slots leave
+  return follows_slots && places.count("resources.slots") > 0 ? places.at("resources.slots") : absl::StrCat(file, ":1");
 }
 
 ParsedJob parse_toml(std::string_view text, const std::string& file, const std::vector<std::string>& overrides) {
@@ -335,8 +360,9 @@ ParsedJob parse_toml(std::string_view text, const std::string& file, const std::
     reader.read(root);
   } catch (const toml::parse_error& e) {  // nothing below the mistake can be understood
     job.syntax_error = true;
-    job.errors.push_back(
-        absl::StrCat(file, ":", e.source().begin.line, ": not valid TOML: ", std::string(e.description())));
+    const std::string description(e.description());
+    job.errors.push_back(absl::StrCat(file, ":", e.source().begin.line, ": not valid TOML: ", description,
+                                      std::string(syntax_hint(description))));
     return job;
   }
   for (const std::string& override : overrides) reader.read_override(override);

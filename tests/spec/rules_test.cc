@@ -97,9 +97,16 @@ TEST(Rules, OrderedModeNeedsFloat32OneThreadAndPowersOfTwo) {
   run.precision = Precision::kBfloat16;
   run.threads_per_rank = 2;
   run.mesh.degrees = {1, 1, 3, 1, 1};
-  run.global_batch_size = 6;  // three microbatches of two sequences
+  run.global_batch_size = 6;  // three microbatches of two sequences, but only because there are three ranks
   EXPECT_THAT(fields(run), ElementsAre("training.mixed_precision_param", "resources.threads_per_rank",
-                                       "parallelism.data_parallel_shard_degree", "training.global_batch_size"));
+                                       "parallelism.data_parallel_shard_degree"));
+}
+
+TEST(Rules, OrderedModeNeedsAPowerOfTwoOfMicrobatches) {
+  RunSpec run = valid_run();
+  run.ordered = true;
+  run.global_batch_size = 12;  // six microbatches of two sequences on two ranks
+  EXPECT_THAT(fields(run), ElementsAre("training.global_batch_size"));
 }
 
 TEST(Rules, ASentenceNamesWhatItGotAndWhatItWants) {

@@ -1,0 +1,102 @@
+// Every configuration we ship loads without a mistake or a warning; torchtitan's own files parse.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "spec/config/load.h"
+#include "tests/spec/stub_data_root.h"
+
+namespace qwen3::spec::config {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+std::string read_file(const std::filesystem::path& path) {
+  std::ifstream in(path);
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+std::string torchtitan_file(const std::string& name) {
+  return read_file(std::filesystem::path(QWEN3_SOURCE_DIR) / "tests/spec/torchtitan" / name);
+}
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  text.replace(text.find(from), from.size(), to);
+  return text;
+}
+
+TEST(ConfigFiles, EveryConfigurationWeShipIsAJob) {
+  const StubDataRoot root;
+  int files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(QWEN3_SOURCE_DIR) / "configs")) {
+    if (entry.path().extension() != ".toml") continue;
+    ++files;
+    const std::string name = entry.path().filename().string();
+    const ParsedJob job = load_job(read_file(entry.path()), name, root.path(), {}, root.environment());
+    EXPECT_THAT(job.errors, IsEmpty()) << name;
+    EXPECT_THAT(job.warnings, IsEmpty()) << name;
+  }
+  EXPECT_GE(files, 7);  // one per dense flavor
+}
+
+TEST(ConfigFiles, TheQuickstartRuns400StepsOf1024TokensOnTwoRanks) {
+  const StubDataRoot root;
+  const std::string path = std::string(QWEN3_SOURCE_DIR) + "/configs/debugmodel.toml";
+  const ParsedJob job = load_job(read_file(path), "debugmodel.toml", root.path(), {}, root.environment());
+  ASSERT_THAT(job.errors, IsEmpty());
+  const RunSpec run = run_spec_from_job(job.spec, root.environment());
+  EXPECT_EQ(run.steps, 400);
+  EXPECT_EQ(run.global_batch_size * run.data.seq_len, 1024);
+  EXPECT_EQ(run.mesh.world_size(), 2);
+  EXPECT_EQ(run.optimizer.lr, 2e-3);
+  EXPECT_EQ(run.lr_schedule.warmup_steps, 20);
+  EXPECT_EQ(run.lr_schedule.decay_steps, 120);
+  EXPECT_TRUE(run.validation.enable);
+  EXPECT_TRUE(run.checkpoint.last_save_in_hf);
+}
+
+TEST(ConfigFiles, TorchtitansOwnRunsAreRefusedOnlyForC4) {
+  const StubDataRoot root;
+  root.file("assets/hf/Qwen3-0.6B/tokenizer.json");
+  const ParsedJob job =
+      load_job(torchtitan_file("qwen3_0.6b.toml"), "qwen3_0.6b.toml", root.path(), {}, root.environment());
+  EXPECT_THAT(job.errors,
+              ElementsAre("qwen3_0.6b.toml:34: training.dataset is \"c4\"; C4 is not fetched from the Hugging Face Hub "
+                          "here, write dataset_path = \"/path/to/text\" (.txt or .jsonl, also .gz or .zst, or a folder "
+                          "of them), or dataset = \"shakespeare\""));
+}
+
+TEST(ConfigFiles, WithAnotherDatasetTorchtitansRunLoadsWithWarningsOnly) {
+  const StubDataRoot root;
+  root.file("assets/hf/Qwen3-0.6B/tokenizer.json");
+  const std::string text = replaced(torchtitan_file("qwen3_0.6b.toml"), "\"c4\"", "\"shakespeare\"");
+  const ParsedJob job = load_job(text, "t.toml", root.path(), {}, root.environment());
+  EXPECT_THAT(job.errors, IsEmpty());
+  EXPECT_THAT(job.warnings,
+              ElementsAre(HasSubstr("t.toml:3: job.dump_folder"), HasSubstr("profiling.save_traces_folder"),
+                          HasSubstr("profiling.profile_freq"), HasSubstr("metrics.save_tb_folder"),
+                          HasSubstr("activation_checkpoint.mode = \"selective\" has no effect"),
+                          HasSubstr("activation_checkpoint.selective_ac_option"), HasSubstr("compile.components"),
+                          HasSubstr("quantize.linear.float8.filter_fqns")));
+  const RunSpec run = run_spec_from_job(job.spec, root.environment());
+  EXPECT_EQ(run.optimizer.lr, 3e-4);
+  EXPECT_EQ(run.lr_schedule.decay_steps, 8);
+  EXPECT_EQ(run.data.tokenizer, root.path() + "/assets/hf/Qwen3-0.6B/tokenizer.json");
+}
+
+TEST(ConfigFiles, TorchtitansMoeDebugRunParses) {
+  const ParsedJob job = parse_toml(torchtitan_file("qwen3_moe_debug.toml"), "moe.toml");
+  EXPECT_THAT(job.errors, IsEmpty());
+  EXPECT_EQ(job.spec.model().flavor(), "debugmodel_moe");
+  EXPECT_EQ(job.spec.training().seq_len(), 4096);
+}
+
+}  // namespace
+}  // namespace qwen3::spec::config
