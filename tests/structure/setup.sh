@@ -7,17 +7,15 @@ here=$(cd "$(dirname "$0")/../.." && pwd)
 cache=$1
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-export REAL_PYTHON CALLS=$scratch/calls
-REAL_PYTHON=$(command -v python3)
+export CALLS=$scratch/calls
 touch "$CALLS"
 
 # A machine without network: pip and apt-get write down that they were called and fail. PIP_GIVES makes pip deliver a
 # file with that content instead.
 mkdir "$scratch/bin"
-cat >"$scratch/bin/python3" <<'FAKE'
+cat >"$scratch/bin/pip" <<'FAKE'
 #!/usr/bin/env bash
-[[ $1 == -m && $2 == pip ]] || exec "$REAL_PYTHON" "$@"
-echo "pip ${*: -1}" >>"$CALLS"
+echo "pip $*" >>"$CALLS"
 [[ -n ${PIP_GIVES:-} ]] || exit 1
 while [[ $1 != -d ]]; do shift; done
 echo "$PIP_GIVES" >"$2/some.whl"
@@ -28,7 +26,7 @@ echo "apt-get $*" >>"$CALLS"
 exit 1
 FAKE
 chmod +x "$scratch"/bin/*
-export PATH=$scratch/bin:$PATH
+export PATH=$scratch/bin:$PATH QWEN3_PIP=pip
 
 fail() {
   echo "$1" >&2
