@@ -1,0 +1,70 @@
+// The commands of qwen3ctl, one file each. client/arguments.cc declares their command lines and fills the options.
+// Each returns the exit status (client/exit_code.h); an error status is printed and mapped by the caller.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "client/context.h"
+
+namespace qwen3::client {
+
+using Result = absl::StatusOr<int>;
+
+struct SubmitOptions {
+  std::string file;
+  std::vector<std::string> set;  // "section.key=value"
+  std::string job_id;            // empty: the server makes one
+  std::string request_id;        // empty: random
+  bool watch = false;
+  bool dry_run = false;
+  bool quiet = false;
+};
+Result submit(Context& context, const SubmitOptions& options);
+
+Result list(Context& context, int limit);
+Result describe(Context& context, const std::string& job);
+Result watch(Context& context, const std::string& job);
+
+struct LogsOptions {
+  std::string job;
+  bool follow = false;
+  std::vector<int> ranks;  // empty: all
+};
+Result logs(Context& context, const LogsOptions& options);
+Result metrics(Context& context, const std::string& job, bool follow);
+Result events(Context& context, const std::string& job, bool follow);
+Result checkpoints(Context& context, const std::string& job);
+
+Result cancel(Context& context, const std::string& job, const std::string& request_id);
+Result wait(Context& context, const std::string& job, absl::Duration timeout);
+Result workers(Context& context);
+Result version(Context& context);
+
+struct TokenizeOptions {
+  std::string tokenizer;  // file; empty: the whole Qwen3 vocabulary that set-up made
+  bool decode = false;
+};
+Result tokenize(Context& context, const TokenizeOptions& options);
+
+struct LocalOptions {
+  std::string dir;      // empty: local::default_dir()
+  std::string bin_dir;  // empty: the folder of qwen3ctl
+  int workers = 1;
+  int slots = 1;
+};
+Result local_up(Context& context, const LocalOptions& options);
+Result local_down(Context& context, const LocalOptions& options);
+Result local_status(Context& context, const LocalOptions& options);
+Result local_supervise(const LocalOptions& options);
+
+// Shared by submit --watch and watch: shows the job live until it is terminal, then its results. Ctrl-C detaches.
+// REQUIRES: `interrupt` was made before the process had other threads.
+class Interrupt;
+Result follow(Context& context, Interrupt& interrupt, const std::string& job);
+
+// The exit status for a watch that ended with `status`: of the status, or kDetached with a line on how to come back.
+Result end_of_watch(Context& context, const absl::Status& status, const std::string& command);
+
+}  // namespace qwen3::client
