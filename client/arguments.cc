@@ -68,8 +68,9 @@ class CommandLine {
 
   void add_submit() {
     SubmitOptions& o = options_.submit;
-    CLI::App* command = add(app_, "submit", "Submit a job", "qwen3ctl submit configs/debugmodel.toml --watch --set training.steps=100",
-                            [&o](Context& context) { return submit(context, o); });
+    CLI::App* command =
+        add(app_, "submit", "Submit a job", "qwen3ctl submit configs/debugmodel.toml --watch --set training.steps=100",
+            [&o](Context& context) { return submit(context, o); });
     command->add_option("FILE", o.file, "Configuration of the job (TOML)")->required()->check(CLI::ExistingFile);
     command->add_option("--set", o.set, "Overrides a key of the file: section.key=value (may be repeated)")
         ->allow_extra_args(false)
@@ -86,7 +87,9 @@ class CommandLine {
     std::string& job = options_.job;
     CLI::App* command = add(app_, "list", "List jobs, newest first", "qwen3ctl list --limit 20",
                             [this](Context& context) { return list(context, options_.limit); });
-    command->add_option("--limit", options_.limit, "At most so many jobs")->capture_default_str()->check(CLI::Range(1, 1000000));
+    command->add_option("--limit", options_.limit, "At most so many jobs")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 1000000));
 
     command = add(app_, "describe", "Show all about one job", "qwen3ctl describe quick-1",
                   [&job](Context& context) { return describe(context, job); });
@@ -159,8 +162,9 @@ class CommandLine {
     CLI::App* local = app_.add_subcommand("local", "Run a whole service on this machine");
     local->require_subcommand(1);
     local->footer("Example:\n  qwen3ctl local up --workers 2 && qwen3ctl workers; qwen3ctl local down");
-    CLI::App* up = add(*local, "up", "Start a coordinator and workers; they are the default of the other commands",
-                       "qwen3ctl local up --workers 2 --slots 1", [&o](Context& context) { return local_up(context, o); });
+    CLI::App* up =
+        add(*local, "up", "Start a coordinator and workers; they are the default of the other commands",
+            "qwen3ctl local up --workers 2 --slots 1", [&o](Context& context) { return local_up(context, o); });
     CLI::App* down = add(*local, "down", "Stop them", "qwen3ctl local down",
                          [&o](Context& context) { return local_down(context, o); });
     CLI::App* status = add(*local, "status", "Show their state", "qwen3ctl local status",
@@ -169,7 +173,8 @@ class CommandLine {
                               [&o](Context&) { return local_supervise(o); });
     supervise->group("");  // hidden
     for (CLI::App* command : {up, down, status, supervise}) {
-      command->add_option("--dir", o.dir, "Folder of its state, logs and checkpoints. Default: ~/.local/state/qwen3/local");
+      command->add_option("--dir", o.dir,
+                          "Folder of its state, logs and checkpoints. Default: ~/.local/state/qwen3/local");
     }
     for (CLI::App* command : {up, supervise}) {
       command->add_option("--workers", o.workers, "Worker daemons")->capture_default_str()->check(CLI::Range(1, 64));
@@ -190,7 +195,8 @@ class CommandLine {
 int run_cli(int argc, const char* const* argv, const Console& console) try {
   CLI::App app("Trains Qwen3: submits jobs to a coordinator and watches them.", "qwen3ctl");
   app.footer(
-      "Exit status: 0 succeeded, 1 usage, 2 refused, 3 not found, 4 denied, 5 unavailable, 10 the job failed by its own\n"
+      "Exit status: 0 succeeded, 1 usage, 2 refused, 3 not found, 4 denied, 5 unavailable, 10 the job failed by its "
+      "own\n"
       "doing, 11 by infrastructure, 12 cancelled, 13 a call took too long, 124 --timeout, 130 detached by Ctrl-C.\n"
       "Example:\n  qwen3ctl local up --workers 2 && qwen3ctl submit configs/debugmodel.toml --watch");
   app.require_subcommand(1);
@@ -200,7 +206,9 @@ int run_cli(int argc, const char* const* argv, const Console& console) try {
   app.add_option("--address", context.address,
                  "HOST:PORT of the coordinator. Default: $QWEN3_ADDRESS, else the local service, else 127.0.0.1:7400");
   std::string output = "table";
-  app.add_option("--output,-o", output, "table or json")->capture_default_str()->check(CLI::IsMember({"table", "json"}));
+  app.add_option("--output,-o", output, "table or json")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"table", "json"}));
   Options options;
   Body body;
   const CommandLine commands(app, options, body);

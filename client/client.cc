@@ -58,8 +58,8 @@ absl::Status Client::call(Stub& stub, Method method, const Request& request, Res
   context.set_wait_for_ready(options_.wait_for_ready);
   const grpc::Status status = (stub.*method)(&context, request, response);
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
-    return absl::UnavailableError(absl::StrCat("no answer from the coordinator at ", options_.address, " (",
-                                               status.error_message(), ")"));
+    return absl::UnavailableError(
+        absl::StrCat("no answer from the coordinator at ", options_.address, " (", status.error_message(), ")"));
   }
   return from_grpc(status);
 }

@@ -8,7 +8,8 @@
 namespace qwen3::client {
 
 Client& Context::client() {
-  if (!client_) client_ = std::make_unique<Client>(ClientOptions{.address = address.empty() ? default_address() : address});
+  if (!client_)
+    client_ = std::make_unique<Client>(ClientOptions{.address = address.empty() ? default_address() : address});
   return *client_;
 }
 

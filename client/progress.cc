@@ -20,8 +20,8 @@ Progress::Progress(std::ostream& out, bool terminal, int64_t total_steps)
 
 void Progress::report(const v1::StepReport& report) {
   std::scoped_lock lock(mu_);
-  seconds_per_step_ = seconds_per_step_ == 0 ? report.seconds()
-                                             : (1 - kSmoothing) * seconds_per_step_ + kSmoothing * report.seconds();
+  seconds_per_step_ =
+      seconds_per_step_ == 0 ? report.seconds() : (1 - kSmoothing) * seconds_per_step_ + kSmoothing * report.seconds();
   const int64_t left = std::max<int64_t>(total_steps_ - report.step(), 0);
   std::string text = absl::StrFormat("step %d/%d  loss %.4f  %.0f tokens/s  ETA %s", report.step(), total_steps_,
                                      report.loss(), report.tokens_per_second(),

@@ -25,7 +25,7 @@ class Progress {
   const int64_t total_steps_;
   std::mutex mu_;
   double seconds_per_step_ = 0;  // smoothed over about ten reports; 0: none yet
-  std::string line_;  // what the terminal shows
+  std::string line_;             // what the terminal shows
 };
 
 }  // namespace qwen3::client

@@ -16,10 +16,10 @@ namespace {
 
 constexpr int kFirstConnections = 4;  // as unary calls, which are tried 4 times
 
-// 0.1 s, doubled up to 2 s, each with 20 % of jitter so that many watchers do not come back at once.
-absl::Duration backoff(int failures) {
+// With 20 % of jitter, so that many watchers do not come back at once.
+absl::Duration backoff(absl::Duration first, int failures) {
   static thread_local std::minstd_rand random(std::random_device{}());
-  const absl::Duration base = std::min(absl::Milliseconds(100) * (1 << std::min(failures - 1, 5)), absl::Seconds(2));
+  const absl::Duration base = std::min(first * (1 << std::min(failures - 1, 10)), absl::Seconds(2));
   return base * std::uniform_real_distribution<double>(0.8, 1.2)(random);
 }
 
@@ -91,11 +91,11 @@ absl::Status run(const std::string& address, Request request, const WatchOptions
     ++failures;
     const bool give_up = contact ? absl::Now() - last_contact > options.patience : failures >= kFirstConnections;
     if (give_up) {
-      return absl::UnavailableError(absl::StrCat("no answer from the coordinator at ", address, " (",
-                                                 std::string(lost.message()), ")"));
+      return absl::UnavailableError(
+          absl::StrCat("no answer from the coordinator at ", address, " (", std::string(lost.message()), ")"));
     }
     if (contact && options.on_reconnect) options.on_reconnect(lost);
-    wait(std::min(backoff(failures), options.until - absl::Now()), options.stop);
+    wait(std::min(backoff(options.backoff, failures), options.until - absl::Now()), options.stop);
     if (options.stop.stop_requested()) return absl::CancelledError("the watch was stopped");
   }
 }

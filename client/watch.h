@@ -23,6 +23,8 @@ struct WatchOptions {
   absl::Duration patience = absl::Minutes(5);
   // A connection that is silent for so long is closed and opened again.
   absl::Duration silence = absl::Seconds(30);
+  // The wait before a new connection; doubled with each failure in a row, up to 2 s.
+  absl::Duration backoff = absl::Milliseconds(100);
   absl::Time until = absl::InfiniteFuture();  // then the watch ends with DeadlineExceeded
 
   // Told of each lost connection, before the wait that precedes the next one.

@@ -16,8 +16,7 @@ void print_attempts(std::ostream& out, const std::vector<v1::Attempt>& attempts)
   for (const v1::Attempt& attempt : attempts) {
     table.add({absl::StrCat("  ", attempt.number()), absl::StrCat(attempt.epoch()), time_text(attempt.start_time()),
                time_text(attempt.end_time()), absl::StrCat(attempt.restored_step()), absl::StrCat(attempt.last_step()),
-               absl::StrCat(attempt.placement_size()),
-               attempt.has_failure() ? failure_text(attempt.failure()) : "-"});
+               absl::StrCat(attempt.placement_size()), attempt.has_failure() ? failure_text(attempt.failure()) : "-"});
   }
   table.print(out);
 }

@@ -27,7 +27,9 @@ constexpr int kFatalRestarts = 5;  // a member that dies so often before the ser
 constexpr int kTailLines = 12;
 
 std::string absolute_dir(const LocalOptions& options) {
-  return std::filesystem::absolute(options.dir.empty() ? local::default_dir() : options.dir).lexically_normal().string();
+  return std::filesystem::absolute(options.dir.empty() ? local::default_dir() : options.dir)
+      .lexically_normal()
+      .string();
 }
 
 std::vector<const Member*> members(const LocalState& state) {
@@ -117,9 +119,9 @@ Result local_up(Context& context, const LocalOptions& options) {
       context.out() << "already running at " << state->address << '\n';
       return 0;
     }
-    return absl::FailedPreconditionError(
-        absl::StrCat(dir, " already runs ", workers, " workers of ", state->slots, " slots, not ", options.workers,
-                     " of ", options.slots, "; stop it first with: qwen3ctl local down --dir ", dir));
+    return absl::FailedPreconditionError(absl::StrCat(dir, " already runs ", workers, " workers of ", state->slots,
+                                                      " slots, not ", options.workers, " of ", options.slots,
+                                                      "; stop it first with: qwen3ctl local down --dir ", dir));
   } else if (state) {
     stop(*state);  // what a killed supervisor left behind
     local::remove_state(dir);
@@ -182,10 +184,8 @@ Result local_status(Context& context, const LocalOptions& options) {
 }
 
 Result local_supervise(const LocalOptions& options) {
-  return local::supervise({.dir = options.dir,
-                           .bin_dir = options.bin_dir,
-                           .workers = options.workers,
-                           .slots = options.slots});
+  return local::supervise(
+      {.dir = options.dir, .bin_dir = options.bin_dir, .workers = options.workers, .slots = options.slots});
 }
 
 }  // namespace qwen3::client

@@ -22,15 +22,14 @@ Result metrics(Context& context, const std::string& job, bool follow) {
     if (!header) context.out() << kHeader;
     header = true;
     const v1::StepReport& report = record.report();
-    context.out() << absl::StrFormat("%7d  %7d  %8.4f  %9.4f  %8.2e  %8.0f  %8.3f  %10s", report.step(),
-                                     record.attempt(), report.loss(), report.grad_norm(), report.lr(),
-                                     report.tokens_per_second(), report.seconds(),
-                                     report.has_validation_loss() ? absl::StrFormat("%.4f", report.validation_loss())
-                                                                  : "-")
+    context.out() << absl::StrFormat(
+                         "%7d  %7d  %8.4f  %9.4f  %8.2e  %8.0f  %8.3f  %10s", report.step(), record.attempt(),
+                         report.loss(), report.grad_norm(), report.lr(), report.tokens_per_second(), report.seconds(),
+                         report.has_validation_loss() ? absl::StrFormat("%.4f", report.validation_loss()) : "-")
                   << std::endl;
   };
-  const absl::Status end = watch_metrics(context.client(), job_name(job),
-                                         {.follow = follow, .stop = interrupt.token()}, print);
+  const absl::Status end =
+      watch_metrics(context.client(), job_name(job), {.follow = follow, .stop = interrupt.token()}, print);
   return end_of_watch(context, end, absl::StrCat("qwen3ctl metrics -f ", job));
 }
 

@@ -71,8 +71,8 @@ absl::Status decode(const tokenizer::Tokenizer& tokenizer, const Batch& batch, s
     if (!good) return bad_line(batch.first_line + i, "a JSON array of token ids", batch.lines[i]);
     const auto text = tokenizer.decode(ids);
     if (!text.ok()) {
-      return absl::Status(text.status().code(), absl::StrCat("line ", batch.first_line + i, " of the input: ",
-                                                             std::string(text.status().message())));
+      return absl::Status(text.status().code(), absl::StrCat("line ", batch.first_line + i,
+                                                             " of the input: ", std::string(text.status().message())));
     }
     out << json(*text).dump(-1, ' ', false, json::error_handler_t::replace) << '\n';
   }
@@ -91,8 +91,8 @@ Result tokenize(Context& context, const TokenizeOptions& options) {
     const Batch batch = read_batch(context.console.in, line);
     if (batch.lines.empty()) return 0;
     line += static_cast<int64_t>(batch.lines.size());
-    const absl::Status status = options.decode ? decode(*tokenizer, batch, context.out())
-                                               : encode(*tokenizer, batch, context.out());
+    const absl::Status status =
+        options.decode ? decode(*tokenizer, batch, context.out()) : encode(*tokenizer, batch, context.out());
     if (!status.ok()) return status;
   }
 }

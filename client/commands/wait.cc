@@ -14,9 +14,9 @@ namespace qwen3::client {
 Result wait(Context& context, const std::string& id, absl::Duration timeout) {
   Interrupt interrupt;
   const std::string name = job_name(id);
-  const absl::Status end = watch_events(context.client(), name,
-                                        {.stop = interrupt.token(), .until = absl::Now() + timeout},
-                                        [](const v1::Event&, const std::string&) {});
+  const absl::Status end =
+      watch_events(context.client(), name, {.stop = interrupt.token(), .until = absl::Now() + timeout},
+                   [](const v1::Event&, const std::string&) {});
   if (end.code() == absl::StatusCode::kDeadlineExceeded && timeout != absl::InfiniteDuration()) {
     context.err() << "job " << last_part(name) << " is not finished after " << duration_text(timeout) << '\n';
     return kTimeout;

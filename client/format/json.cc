@@ -51,8 +51,8 @@ Json value_json(const Message& message, const FieldDescriptor& field, int index)
     case FieldDescriptor::CPPTYPE_BOOL:
       return repeated ? reflection.GetRepeatedBool(message, &field, index) : reflection.GetBool(message, &field);
     case FieldDescriptor::CPPTYPE_ENUM:
-      return enum_word(*(repeated ? reflection.GetRepeatedEnum(message, &field, index)
-                                  : reflection.GetEnum(message, &field)));
+      return enum_word(
+          *(repeated ? reflection.GetRepeatedEnum(message, &field, index) : reflection.GetEnum(message, &field)));
     case FieldDescriptor::CPPTYPE_STRING:
       return repeated ? reflection.GetRepeatedString(message, &field, index) : reflection.GetString(message, &field);
     case FieldDescriptor::CPPTYPE_MESSAGE:

@@ -46,9 +46,8 @@ std::string failure_text(const v1::Failure& failure) {
   if (failure.rank() >= 0) where.push_back(absl::StrCat("rank ", failure.rank()));
   if (!failure.worker().empty()) where.push_back(failure.worker());
   if (failure.step() > 0) where.push_back(absl::StrCat("step ", failure.step()));
-  const std::string text =
-      absl::StrCat(without_prefix(v1::FailureClass_Name(failure.class_()), "FAILURE_CLASS_"), "(", failure.reason(),
-                   "): ", failure.message());
+  const std::string text = absl::StrCat(without_prefix(v1::FailureClass_Name(failure.class_()), "FAILURE_CLASS_"), "(",
+                                        failure.reason(), "): ", failure.message());
   return where.empty() ? text : absl::StrCat(text, " [", absl::StrJoin(where, ", "), "]");
 }
 

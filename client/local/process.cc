@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -10,6 +9,10 @@
 #include <fstream>
 #include <sstream>
 #include <system_error>
+
+extern "C" {  // the header of glibc 2.36 forgets it
+#include <sys/pidfd.h>
+}
 
 namespace qwen3::client::local {
 namespace {

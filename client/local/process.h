@@ -11,9 +11,9 @@
 namespace qwen3::client::local {
 
 struct ProcessId {
-  pid_t pid = 0;           // 0: no process
-  uint64_t start_time = 0; // clock ticks after boot (field 22 of /proc/PID/stat)
-  std::string boot_id;     // /proc/sys/kernel/random/boot_id
+  pid_t pid = 0;            // 0: no process
+  uint64_t start_time = 0;  // clock ticks after boot (field 22 of /proc/PID/stat)
+  std::string boot_id;      // /proc/sys/kernel/random/boot_id
 
   bool operator==(const ProcessId&) const = default;
 };

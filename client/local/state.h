@@ -13,8 +13,8 @@ struct Ports {
 };
 
 struct Member {
-  std::string name;  // "coordinator", "local-0", ...
-  ProcessId process; // pid 0: being restarted
+  std::string name;   // "coordinator", "local-0", ...
+  ProcessId process;  // pid 0: being restarted
   int restarts = 0;
 };
 

@@ -20,9 +20,9 @@
 namespace qwen3::client::local {
 namespace {
 
-constexpr absl::Duration kTick = absl::Milliseconds(50);         // how soon a due restart or a new port file is seen
-constexpr absl::Duration kStable = absl::Seconds(10);            // a process that lived so long starts backoff anew
-constexpr absl::Duration kStopLimit = absl::Seconds(15);         // from SIGTERM to SIGKILL
+constexpr absl::Duration kTick = absl::Milliseconds(50);  // how soon a due restart or a new port file is seen
+constexpr absl::Duration kStable = absl::Seconds(10);     // a process that lived so long starts backoff anew
+constexpr absl::Duration kStopLimit = absl::Seconds(15);  // from SIGTERM to SIGKILL
 constexpr absl::Duration kFirstBackoff = absl::Milliseconds(100);
 constexpr absl::Duration kLastBackoff = absl::Seconds(2);
 
@@ -73,21 +73,33 @@ class Supervisor {
     const std::string& dir = options_.dir;
     if (i == 0) {  // port 0 the first time, then the ports it got
       return {absl::StrCat(options_.bin_dir, "/qwen3-coordinator"),
-              "--listen", absl::StrCat("127.0.0.1:", state_.ports.api),
-              "--worker-listen", absl::StrCat("127.0.0.1:", state_.ports.worker),
-              "--http-listen", absl::StrCat("127.0.0.1:", state_.ports.http),
-              "--state-dir", absl::StrCat(dir, "/coordinator"),
-              "--checkpoint-root", absl::StrCat(dir, "/checkpoints"),
-              "--data-root", data_root(),
-              "--port-file", port_file()};
+              "--listen",
+              absl::StrCat("127.0.0.1:", state_.ports.api),
+              "--worker-listen",
+              absl::StrCat("127.0.0.1:", state_.ports.worker),
+              "--http-listen",
+              absl::StrCat("127.0.0.1:", state_.ports.http),
+              "--state-dir",
+              absl::StrCat(dir, "/coordinator"),
+              "--checkpoint-root",
+              absl::StrCat(dir, "/checkpoints"),
+              "--data-root",
+              data_root(),
+              "--port-file",
+              port_file()};
     }
     const std::string& name = state_.workers[i - 1].name;
     return {absl::StrCat(options_.bin_dir, "/qwen3-worker"),
-            "--coordinator", absl::StrCat("127.0.0.1:", state_.ports.worker),
-            "--id", name,
-            "--slots", absl::StrCat(options_.slots),
-            "--state-dir", absl::StrCat(dir, "/workers/", name),
-            "--data-root", data_root()};
+            "--coordinator",
+            absl::StrCat("127.0.0.1:", state_.ports.worker),
+            "--id",
+            name,
+            "--slots",
+            absl::StrCat(options_.slots),
+            "--state-dir",
+            absl::StrCat(dir, "/workers/", name),
+            "--data-root",
+            data_root()};
   }
 
   void start_what_is_due() {
@@ -182,10 +194,17 @@ int supervise(const ServiceOptions& options) try {
 void launch_supervisor(const ServiceOptions& options) {
   const std::string self = own_folder() + "/qwen3ctl";
   const std::string log = log_file(options.dir, "supervisor");
-  const std::vector<std::string> argv = {self,        "local",      "supervise", "--dir",
-                                         options.dir, "--bin-dir",  options.bin_dir,
-                                         "--workers", absl::StrCat(options.workers),
-                                         "--slots",   absl::StrCat(options.slots)};
+  const std::vector<std::string> argv = {self,
+                                         "local",
+                                         "supervise",
+                                         "--dir",
+                                         options.dir,
+                                         "--bin-dir",
+                                         options.bin_dir,
+                                         "--workers",
+                                         absl::StrCat(options.workers),
+                                         "--slots",
+                                         absl::StrCat(options.slots)};
   std::vector<char*> arguments;
   for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);

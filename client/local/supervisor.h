@@ -9,7 +9,7 @@ struct ServiceOptions {
   std::string dir;      // absolute; state, logs and checkpoints live below
   std::string bin_dir;  // folder of qwen3-coordinator and qwen3-worker
   int workers = 1;
-  int slots = 1;        // of each worker
+  int slots = 1;  // of each worker
 };
 
 // The body of the hidden command `local supervise`. Returns the exit status.
