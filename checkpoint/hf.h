@@ -1,7 +1,9 @@
 // Export of a committed checkpoint as a Hugging Face folder: config.json, model.safetensors, tokenizer files, so that
-// transformers loads it with no missing or unexpected key. Torch-free; memory is bounded by the largest tensor.
+// transformers loads it with no missing or unexpected key. Torch-free; memory is bounded by a few megabytes or one row.
 #pragma once
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "checkpoint/reader.h"
@@ -10,14 +12,27 @@
 namespace qwen3::checkpoint {
 
 // "layers.3.attention.wq.weight" -> "model.layers.3.self_attn.q_proj.weight"; empty: no such parameter.
+// Names on the left are torchtitan's, without "model." of the checkpoint.
 std::string hf_name(const std::string& parameter);
 
-struct HfExport {
-  std::string dtype = "float32";  // "float32", "bfloat16", "float16"; rounding is to nearest even
-  std::string tokenizer;          // tokenizer.json or .tiktoken to put beside the weights; empty: none
+struct HfTensor {
+  std::string name;            // Hugging Face's
+  std::string parameter;       // ours
+  std::vector<int64_t> shape;  // the same in both: nothing is transposed or permuted
 };
 
-// Writes into a temporary folder beside `folder` and renames it: `folder` appears whole or not at all.
+// What the exported model consists of, in the order of the layers. A tied head has no tensor of its own. REQUIRES:
+// dense.
+std::vector<HfTensor> hf_tensors(const spec::ModelShape& model);
+
+struct HfExport {
+  std::string dtype = "float32";           // "float32", "bfloat16", "float16"; rounding is to nearest even
+  std::string tokenizer;                   // tokenizer.json or .tiktoken to put beside the weights; empty: none
+  int64_t max_file_bytes = 5'000'000'000;  // above it the weights are cut into several files with an index
+};
+
+// Writes into a temporary folder beside `folder` and renames it: `folder` appears whole or not at all. An earlier
+// export of this name is replaced; ALREADY_EXISTS: something else is there. UNIMPLEMENTED: a MoE model.
 absl::Status export_hf(const Reader& checkpoint, const spec::ModelShape& model, const HfExport& options,
                        const std::string& folder);
 

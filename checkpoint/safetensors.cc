@@ -114,30 +114,27 @@ absl::StatusOr<int64_t> tensor_bytes(Dtype dtype, std::span<const int64_t> shape
   return empty ? 0 : bytes;
 }
 
-absl::StatusOr<WrittenFile> write_safetensors(const std::string& path, std::span<const TensorBytes> tensors,
-                                              const std::map<std::string, std::string>& metadata) try {
+absl::StatusOr<SafetensorsWriter> SafetensorsWriter::create(const std::string& path,
+                                                            std::span<const TensorLayout> tensors,
+                                                            const std::map<std::string, std::string>& metadata) try {
   std::vector<std::string> members;
+  if (!metadata.empty()) members.push_back(absl::StrCat("\"__metadata__\":", nlohmann::json(metadata).dump()));
   std::set<std::string> names;
   int64_t offset = 0;
-  for (const TensorBytes& tensor : tensors) {
-    const std::string where = absl::StrCat(path, ": ", quoted(tensor.name));
+  for (const TensorLayout& tensor : tensors) {
+    const auto fail = [&](absl::string_view what) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ": ", quoted(tensor.name), what));
+    };
     if (tensor.name.empty() || tensor.name == "__metadata__" || !names.insert(tensor.name).second) {
-      return absl::InvalidArgumentError(absl::StrCat(where, "the name is empty, reserved or used twice"));
+      return fail("the name is empty, reserved or used twice");
     }
     absl::StatusOr<int64_t> bytes = tensor_bytes(tensor.dtype, tensor.shape);
-    if (!bytes.ok()) return absl::InvalidArgumentError(absl::StrCat(where, bytes.status().message()));
-    if (*bytes != static_cast<int64_t>(tensor.data.size())) {
-      return absl::InvalidArgumentError(absl::StrCat(where, dtype_name(tensor.dtype), " [",
-                                                     absl::StrJoin(tensor.shape, ","), "] has ", *bytes, " bytes, got ",
-                                                     tensor.data.size()));
-    }
+    if (!bytes.ok()) return fail(bytes.status().message());
+    if (*bytes > std::numeric_limits<int64_t>::max() / 2 - offset) return fail("the file would have over 2^62 bytes");
     members.push_back(absl::StrCat(nlohmann::json(tensor.name).dump(), ":{\"dtype\":\"", dtype_name(tensor.dtype),
                                    "\",\"shape\":[", absl::StrJoin(tensor.shape, ","), "],\"data_offsets\":[", offset,
                                    ",", offset + *bytes, "]}"));
     offset += *bytes;
-  }
-  if (!metadata.empty()) {
-    members.insert(members.begin(), absl::StrCat("\"__metadata__\":", nlohmann::json(metadata).dump()));
   }
   std::string header = absl::StrCat("{", absl::StrJoin(members, ","), "}");
   header.append((8 - header.size() % 8) % 8, ' ');  // so that the data begins aligned
@@ -146,12 +143,29 @@ absl::StatusOr<WrittenFile> write_safetensors(const std::string& path, std::span
   absl::StatusOr<OutputFile> file = OutputFile::create(path, kLengthBytes + header_size + offset);
   if (!file.ok()) return file.status();
   if (absl::Status status = file->append(little_endian(header_size) + header); !status.ok()) return status;
-  for (const TensorBytes& tensor : tensors) {
-    if (absl::Status status = file->append(tensor.data); !status.ok()) return status;
-  }
-  return file->commit();
+  return SafetensorsWriter(std::move(*file));
 } catch (const nlohmann::json::exception& error) {  // a name or metadata that is not UTF-8
   return absl::InvalidArgumentError(absl::StrCat(path, ": ", error.what()));
+}
+
+absl::StatusOr<WrittenFile> write_safetensors(const std::string& path, std::span<const TensorBytes> tensors,
+                                              const std::map<std::string, std::string>& metadata) {
+  std::vector<TensorLayout> layouts;
+  for (const TensorBytes& tensor : tensors) {
+    const absl::StatusOr<int64_t> bytes = tensor_bytes(tensor.dtype, tensor.shape);
+    if (bytes.ok() && *bytes != static_cast<int64_t>(tensor.data.size())) {  // a bad shape is named by create()
+      return absl::InvalidArgumentError(absl::StrCat(path, ": ", quoted(tensor.name), dtype_name(tensor.dtype), " [",
+                                                     absl::StrJoin(tensor.shape, ","), "] has ", *bytes, " bytes, got ",
+                                                     tensor.data.size()));
+    }
+    layouts.push_back({tensor.name, tensor.dtype, tensor.shape});
+  }
+  absl::StatusOr<SafetensorsWriter> writer = SafetensorsWriter::create(path, layouts, metadata);
+  if (!writer.ok()) return writer.status();
+  for (const TensorBytes& tensor : tensors) {
+    if (absl::Status status = writer->append(tensor.data); !status.ok()) return status;
+  }
+  return writer->commit();
 }
 
 absl::StatusOr<SafetensorsHeader> read_safetensors_header(const std::string& path) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -35,6 +36,29 @@ struct SafetensorsHeader {
   int64_t data_offset = 0;  // of the data section in the file
 };
 
+// A tensor whose data comes later.
+struct TensorLayout {
+  std::string name;
+  Dtype dtype = Dtype::kFloat32;
+  std::vector<int64_t> shape;
+};
+
+// Writes a file whose tensors need not be in memory at once. Nothing appears under `path` before commit().
+class SafetensorsWriter {
+ public:
+  // INVALID_ARGUMENT: a name twice or a bad shape. RESOURCE_EXHAUSTED: no room for the whole file.
+  static absl::StatusOr<SafetensorsWriter> create(const std::string& path, std::span<const TensorLayout> tensors,
+                                                  const std::map<std::string, std::string>& metadata = {});
+  // The tensors' data in the order of the layouts, in pieces of any size.
+  absl::Status append(std::span<const std::byte> data) { return file_.append(data); }
+  // Temporary name, fsync, rename over `path`, fsync of the folder. INTERNAL: not all of the data was appended.
+  absl::StatusOr<WrittenFile> commit() { return file_.commit(); }
+
+ private:
+  explicit SafetensorsWriter(OutputFile file) : file_(std::move(file)) {}
+  OutputFile file_;
+};
+
 // One tensor to be written; `data` must stay alive for the call.
 struct TensorBytes {
   std::string name;
@@ -43,7 +67,7 @@ struct TensorBytes {
   std::span<const std::byte> data;
 };
 
-// Writes to a temporary name, fsyncs, renames over `path`, fsyncs the folder. RESOURCE_EXHAUSTED: disk full.
+// As SafetensorsWriter, all at once.
 absl::StatusOr<WrittenFile> write_safetensors(const std::string& path, std::span<const TensorBytes> tensors,
                                               const std::map<std::string, std::string>& metadata = {});
 

@@ -16,7 +16,7 @@ MAY_INCLUDE = {
     "spec": [],
     "spec/config": ["spec", "qwen3"],
     "tokenizer": [],
-    "checkpoint": ["spec"],
+    "checkpoint": ["spec", "tokenizer"],
     "kernels": [],
     "model": ["spec", "kernels"],
     "parallel": ["spec", "model", "kernels"],
