@@ -19,7 +19,8 @@ TemporaryFolder::TemporaryFolder() : path_(::testing::TempDir() + "checkpoint_te
 TemporaryFolder::~TemporaryFolder() { std::filesystem::remove_all(path_); }
 
 void write_bytes(const std::string& path, const std::string& bytes) {
-  std::ofstream stream(path, std::ios::binary | std::ios::trunc);
+  std::filesystem::remove(path);  // ext4 writes a truncated file to disk when it is closed, a new one not
+  std::ofstream stream(path, std::ios::binary);
   stream.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   if (!stream.flush()) throw std::runtime_error("cannot write " + path);
 }
