@@ -1,0 +1,208 @@
+// Every decision about jobs, attempts and workers. Deterministic: all calls come from one thread with a steady `now`,
+// everything it wants done goes through Effects, and what it remembers across a restart is in the store.
+//
+// Order of a change: memory first, then the store, then (once on disk) the daemons. A daemon keeps exits and prepared
+// checkpoints until acknowledged, so nothing that was only in memory is missed after a restart.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "coordinator/allocator.h"
+#include "coordinator/effects.h"
+#include "coordinator/first_cause.h"
+#include "coordinator/leases.h"
+#include "qwen3/v1/worker.pb.h"
+
+namespace qwen3::coordinator {
+
+struct ControllerOptions {
+  Leases::Bounds leases;
+  std::string checkpoint_root;  // absolute
+  std::string probe_file;       // absolute, under checkpoint_root
+  std::string probe_content;
+  absl::Duration assign_window = absl::Seconds(30);     // from Assign until all daemons accepted
+  absl::Duration evidence_window = absl::Seconds(1);    // from a victim's exit until the rest is aborted
+  absl::Duration exit_window = absl::Seconds(5);        // from Abort until the attempt ends without the missing exits
+  absl::Duration cancel_grace = absl::Seconds(10);      // from the word STOP until Abort
+  absl::Duration final_checkpoint_window = absl::Seconds(60);  // from the last rank's exit until its checkpoint commits
+};
+
+// What a restart starts from.
+struct StoredState {
+  std::vector<internal::v1::StoredJob> jobs;  // all of them
+  std::map<std::string, std::vector<internal::v1::StoredAttempt>> attempts;  // of jobs that are not terminal
+  std::map<std::string, std::vector<v1::Checkpoint>> checkpoints;            // the same jobs, COMMITTED only
+  std::vector<internal::v1::StoredRequest> requests;
+};
+
+// An accepted submission: checked, defaults filled in.
+struct NewJob {
+  internal::v1::StoredJob stored;  // job.name and job.spec, job.plan, job.warnings, folders
+  std::string request_id;          // empty: not idempotent
+  std::string digest;              // of the request
+};
+
+struct CreatedJob {
+  std::string name;
+  bool replayed = false;  // the request_id was known
+};
+
+// What users see of a job beyond its stored row.
+struct LiveView {
+  v1::Progress progress;
+  std::string pending_reason;
+  std::string status_message;
+};
+
+// For metrics.
+struct Counts {
+  std::map<v1::JobState, int64_t> jobs;
+  std::map<v1::WorkerState, int64_t> workers;
+  int64_t slots = 0;
+  int64_t free_slots = 0;
+};
+
+class Controller {
+ public:
+  Controller(ControllerOptions options, Effects& effects, absl::Time now);
+
+  void load(const StoredState& state, absl::Time now);
+
+  // Requests. `done` comes once the answer is on disk. ALREADY_EXISTS: the name, or the request_id with another digest.
+  void create(NewJob job, absl::Time now, std::function<void(absl::StatusOr<CreatedJob>)> done);
+  // OK: it ends or has ended CANCELLED. FAILED_PRECONDITION: it ended, or is ending, otherwise.
+  void cancel(const std::string& job, absl::Time now, std::function<void(absl::Status)> done);
+
+  // The daemons' sessions; `session` is a number that is never used again.
+  void on_message(int64_t session, const internal::v1::WorkerMessage& message, absl::Time now);
+  void on_closed(int64_t session, absl::Time now);
+  // Reports that are on disk, each once.
+  void on_metrics(const std::string& job, const std::vector<v1::MetricRecord>& records, absl::Time now);
+  // A committed checkpoint that a scan found without its event.
+  void on_found_checkpoint(const v1::Checkpoint& checkpoint, const std::string& job, absl::Time now);
+  // Often, a few times a second.
+  void tick(absl::Time now);
+
+  // Views.
+  std::vector<v1::Worker> workers() const;  // by name
+  std::optional<LiveView> live(const std::string& job) const;
+  // Where a job of `ranks` would run now; the error says why it would wait.
+  absl::StatusOr<std::vector<Place>> plan_placement(int64_t ranks) const;
+  bool all_workers_have_fast_bfloat16() const;  // of those connected; false if none is
+  Counts counts() const;
+
+ private:
+  struct WorkerRun {
+    internal::v1::Hello hello;
+    int64_t session = 0;  // 0: not connected
+    bool lost = false;
+    absl::Time connect_time;
+  };
+  struct AttemptRun {
+    internal::v1::StoredAttempt stored;
+    std::map<std::string, std::vector<internal::v1::RankSlot>> parts;  // by worker id
+    std::set<std::string> accepted;                                    // worker ids
+    std::set<std::string> lost_workers;                                // worker ids
+    std::map<int32_t, internal::v1::RankExit> exits;                   // by rank
+    std::vector<Evidence> evidence;                                    // in order of arrival
+    std::optional<v1::Failure> failure;                                // decided without evidence of ranks
+    std::map<int64_t, std::map<int32_t, internal::v1::PreparedCheckpoint>> prepared;  // by step, rank
+    bool aborted = false;
+    bool committed_any = false;
+    absl::Time assign_deadline = absl::InfiniteFuture();
+    absl::Time abort_at = absl::InfiniteFuture();
+    absl::Time end_at = absl::InfiniteFuture();
+  };
+  struct JobRun {
+    internal::v1::StoredJob stored;
+    std::optional<AttemptRun> attempt;
+    std::vector<Place> previous;                  // places of the attempt before, by rank
+    std::map<int64_t, v1::Checkpoint> committed;  // by step
+    bool committing = false;                      // a manifest is being written
+    std::string pending_reason;
+    std::string pending_message;
+  };
+  // An event that save() numbers and dates.
+  struct Draft {
+    std::string kind;
+    std::string message;
+    std::optional<v1::Checkpoint> checkpoint;
+    v1::JobState state;
+  };
+
+  // controller.cc
+  JobRun* find(const std::string& job);
+  const JobRun* find(const std::string& job) const;
+  void move(JobRun& job, v1::JobState to, const std::string& message, std::vector<Draft>& drafts);
+  void note(JobRun& job, const std::string& kind, const std::string& message, std::vector<Draft>& drafts,
+            std::optional<v1::Checkpoint> checkpoint = std::nullopt);
+  void save(JobRun& job, std::vector<Draft> drafts, absl::Time now, std::function<void()> done = nullptr);
+  void forget_if_terminal(const std::string& job);
+  void succeed(JobRun& job, absl::Time now);
+  void finish(JobRun& job, std::vector<Draft> drafts, absl::Time now, std::function<void()> done = nullptr);
+
+  // controller_attempts.cc
+  void schedule(absl::Time now);
+  void start_attempt(JobRun& job, const std::vector<Place>& places, absl::Time now);
+  void assign(const JobRun& job, const std::string& worker);
+  void mark_accepted(JobRun& job, const std::string& worker, absl::Time now);
+  void mark_stepping(JobRun& job, int64_t step, absl::Time now);
+  void lose_worker_of(JobRun& job, const std::string& worker, const std::string& how, absl::Time now);
+  void begin_failure(JobRun& job, bool cause_known, absl::Time now);
+  void abort(JobRun& job, const std::string& reason, absl::Time now);
+  bool all_gone(const AttemptRun& attempt) const;
+  bool all_finished(const AttemptRun& attempt) const;
+  void end_if_over(JobRun& job, absl::Time now);
+  void end_attempt(JobRun& job, absl::Time now);
+  std::function<void()> close_attempt(JobRun& job, absl::Time now);
+  int64_t world_size(const JobRun& job) const;
+
+  // controller_checkpoints.cc
+  void on_prepared(JobRun& job, const std::string& worker, const internal::v1::Prepared& prepared, absl::Time now);
+  void commit_next(JobRun& job, absl::Time now);
+  void on_commit_done(const std::string& job, v1::Checkpoint checkpoint,
+                      const absl::StatusOr<CommittedCheckpoint>& result);
+  void record_checkpoint(JobRun& job, v1::Checkpoint checkpoint, absl::Time now, std::function<void()> done);
+  void tell_committed(const JobRun& job, int64_t step);
+  void prune(JobRun& job, absl::Time now);
+
+  // controller_workers.cc
+  void on_hello(int64_t session, const internal::v1::Hello& hello, absl::Time now);
+  void reattach(const std::string& worker, const internal::v1::Hello& hello, absl::Time now);
+  void on_beat(const std::string& worker, const internal::v1::Beat& beat, absl::Time now);
+  void on_exit(const std::string& worker, const internal::v1::RankExit& exit, absl::Time now);
+  void on_store_ready(const internal::v1::StoreReady& ready, JobRun& job, absl::Time now);
+  void refuse_stale(const std::string& worker, const internal::v1::AttemptKey& key, const std::string& what);
+  JobRun* current(const std::string& worker, const internal::v1::AttemptKey& key);
+  void send_to(const std::string& worker, const internal::v1::CoordinatorMessage& message);
+  void send_to_all(const AttemptRun& attempt, const internal::v1::CoordinatorMessage& message);
+  std::vector<WorkerSlots> free_slots() const;
+  std::map<std::pair<std::string, int32_t>, std::pair<std::string, int32_t>> used_slots() const;
+
+  ControllerOptions options_;
+  Effects& effects_;
+  Leases leases_;
+  absl::Time now_;  // of the call being served; used by what comes back from Effects
+  std::map<int64_t, JobRun> jobs_;                     // not terminal, by number: the queue's order
+  std::unordered_map<std::string, int64_t> numbers_;   // of jobs_
+  std::unordered_map<std::string, v1::JobState> ended_;  // terminal jobs
+  std::unordered_map<std::string, internal::v1::StoredRequest> requests_;
+  std::map<std::string, WorkerRun> workers_;           // by id
+  std::map<int64_t, std::string> sessions_;            // admitted or greeted: session -> worker id
+  int64_t next_number_ = 1;
+};
+
+internal::v1::AttemptKey key_of(const internal::v1::StoredAttempt& attempt);
+google::protobuf::Timestamp to_timestamp(absl::Time time);
+absl::Status with_reason(absl::Status status, const std::string& reason);
+
+}  // namespace qwen3::coordinator

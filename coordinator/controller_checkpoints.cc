@@ -1,0 +1,169 @@
+// Controller: from the ranks' prepared parts to a committed checkpoint.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/controller.h"
+#include "coordinator/job_state.h"
+#include "coordinator/names.h"
+#include "coordinator/retention.h"
+
+namespace qwen3::coordinator {
+
+using internal::v1::CoordinatorMessage;
+
+// A part of the current epoch. It is acknowledged once its checkpoint is committed; until then the daemon keeps it.
+void Controller::on_prepared(JobRun& job, const std::string& worker, const internal::v1::Prepared& prepared,
+                             absl::Time now) {
+  const int64_t step = prepared.checkpoint().step();
+  if (const auto known = job.committed.find(step);
+      known != job.committed.end() && known->second.attempt() == prepared.key().attempt()) {
+    CoordinatorMessage ack;  // sent again after a reconnect
+    *ack.mutable_prepared_ack()->mutable_key() = prepared.key();
+    ack.mutable_prepared_ack()->set_rank(prepared.rank());
+    ack.mutable_prepared_ack()->set_step(step);
+    send_to(worker, ack);
+    CoordinatorMessage committed;
+    *committed.mutable_checkpoint_committed()->mutable_key() = prepared.key();
+    committed.mutable_checkpoint_committed()->set_step(step);
+    send_to(worker, committed);
+    return;
+  }
+  job.attempt->prepared[step][prepared.rank()] = prepared.checkpoint();
+  commit_next(job, now);
+}
+
+// One manifest at a time per job, in order of step.
+void Controller::commit_next(JobRun& job, absl::Time now) {
+  if (job.committing || !job.attempt) return;
+  for (const auto& [step, parts] : job.attempt->prepared) {
+    if (static_cast<int64_t>(parts.size()) != world_size(job) || job.committed.contains(step)) continue;
+    job.committing = true;
+    v1::Checkpoint checkpoint;
+    checkpoint.set_name(checkpoint_name(job.stored.job().name(), step));
+    checkpoint.set_step(step);
+    checkpoint.set_state(v1::CHECKPOINT_STATE_COMMITTED);
+    checkpoint.set_attempt(job.attempt->stored.attempt().number());
+    checkpoint.set_folder(parts.begin()->second.folder());
+    CheckpointParts all{.folder = checkpoint.folder()};
+    for (const auto& [rank, part] : parts) all.parts.push_back(part);
+    effects_.commit_checkpoint(std::move(all), [this, name = std::string(job.stored.job().name()), checkpoint](
+                                                   const absl::StatusOr<CommittedCheckpoint>& result) {
+      on_commit_done(name, checkpoint, result);
+    });
+    return;
+  }
+}
+
+void Controller::on_commit_done(const std::string& name, v1::Checkpoint checkpoint,
+                                const absl::StatusOr<CommittedCheckpoint>& result) {
+  JobRun* job = find(name);
+  if (job == nullptr) return;  // it ended meanwhile; its events are closed
+  job->committing = false;
+  const int64_t step = checkpoint.step();
+  const bool live = job->attempt && job->attempt->stored.attempt().number() == checkpoint.attempt();
+  if (result.ok()) {
+    checkpoint.set_size_bytes(result->size_bytes);
+    checkpoint.set_state_digest(result->state_digest);
+    if (live) job->attempt->committed_any = true;
+    record_checkpoint(*job, checkpoint, now_, [this, name, step, attempt = checkpoint.attempt()] {
+      const JobRun* job = find(name);
+      if (job != nullptr && job->attempt && job->attempt->stored.attempt().number() == attempt) {
+        tell_committed(*job, step);
+      }
+    });
+    prune(*job, now_);
+    effects_.sweep(job->stored.checkpoint_folder(), checkpoint.attempt());
+    commit_next(*job, now_);
+    end_if_over(*job, now_);
+  } else {
+    std::vector<Draft> drafts;
+    const std::string message =
+        absl::StrCat("the checkpoint of step ", step, " could not be committed: ",
+                     absl::string_view(result.status().message()));
+    note(*job, "CHECKPOINT_SKIPPED", message, drafts);
+    save(*job, std::move(drafts), now_);
+    if (live && !job->attempt->failure) {
+      v1::Failure& failure = job->attempt->failure.emplace();
+      failure.set_class_(v1::FAILURE_CLASS_INFRA);
+      failure.set_reason("CHECKPOINT_COMMIT_FAILED");
+      failure.set_rank(-1);
+      failure.set_step(step);
+      failure.set_message(message);
+      job->attempt->prepared.erase(step);
+      begin_failure(*job, /*cause_known=*/true, now_);
+    }
+    end_if_over(*job, now_);
+  }
+  schedule(now_);  // an attempt may have waited for the commit
+}
+
+void Controller::record_checkpoint(JobRun& job, v1::Checkpoint checkpoint, absl::Time now,
+                                   std::function<void()> done) {
+  *checkpoint.mutable_commit_time() = to_timestamp(now);
+  job.committed[checkpoint.step()] = checkpoint;
+  if (checkpoint.step() >= job.stored.committed_step()) {
+    job.stored.set_committed_step(checkpoint.step());
+    job.stored.set_committed_folder(checkpoint.folder());
+    job.stored.mutable_job()->set_latest_checkpoint(checkpoint.name());
+  }
+  job.stored.set_attempts_without_progress(0);
+  std::vector<Draft> drafts;
+  note(job, "CHECKPOINT_COMMITTED",
+       absl::StrCat("step ", checkpoint.step(), ", ", checkpoint.size_bytes(), " bytes in ", checkpoint.folder()), drafts,
+       std::move(checkpoint));
+  save(job, std::move(drafts), now, std::move(done));
+}
+
+void Controller::tell_committed(const JobRun& job, int64_t step) {
+  const auto key = key_of(job.attempt->stored);
+  for (const auto& [worker, slots] : job.attempt->parts) {
+    for (const internal::v1::RankSlot& slot : slots) {
+      CoordinatorMessage ack;
+      *ack.mutable_prepared_ack()->mutable_key() = key;
+      ack.mutable_prepared_ack()->set_rank(slot.rank());
+      ack.mutable_prepared_ack()->set_step(step);
+      send_to(worker, ack);
+    }
+  }
+  CoordinatorMessage committed;
+  *committed.mutable_checkpoint_committed()->mutable_key() = key;
+  committed.mutable_checkpoint_committed()->set_step(step);
+  send_to_all(*job.attempt, committed);
+}
+
+// Files go only after the event that says so is on disk.
+void Controller::prune(JobRun& job, absl::Time now) {
+  std::vector<int64_t> steps;
+  for (const auto& [step, checkpoint] : job.committed) steps.push_back(step);
+  std::set<int64_t> in_use;
+  for (const auto& [number, other] : jobs_) {  // warm starts that may not have been read yet
+    if (other.stored.initial_load_folder().empty()) continue;
+    for (const auto& [step, checkpoint] : job.committed) {
+      if (checkpoint.folder() == other.stored.initial_load_folder()) in_use.insert(step);
+    }
+  }
+  if (job.attempt) in_use.insert(job.attempt->stored.attempt().restored_step());
+  std::vector<Draft> drafts;
+  std::vector<std::string> folders;
+  for (const int64_t step : to_prune(steps, job.stored.job().spec().checkpoint().keep_latest_k(), in_use)) {
+    v1::Checkpoint checkpoint = job.committed.at(step);
+    job.committed.erase(step);
+    checkpoint.set_state(v1::CHECKPOINT_STATE_DELETED);
+    folders.push_back(checkpoint.folder());
+    note(job, "CHECKPOINT_PRUNED", absl::StrCat("step ", step, ", keep_latest_k = ",
+                                                job.stored.job().spec().checkpoint().keep_latest_k()),
+         drafts, std::move(checkpoint));
+  }
+  if (folders.empty()) return;
+  save(job, std::move(drafts), now, [this, folders] { effects_.remove_folders(folders); });
+}
+
+void Controller::on_found_checkpoint(const v1::Checkpoint& checkpoint, const std::string& name, absl::Time now) {
+  now_ = now;
+  JobRun* job = find(name);
+  if (job == nullptr || job->committed.contains(checkpoint.step())) return;
+  record_checkpoint(*job, checkpoint, now, nullptr);
+}
+
+}  // namespace qwen3::coordinator

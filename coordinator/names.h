@@ -1,0 +1,36 @@
+// Resource names (AIP-122) and what they are made of.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace qwen3::coordinator {
+
+inline constexpr std::string_view kParent = "tenants/default";
+
+// 1-63 of [a-z0-9-], starting with a letter.
+bool is_job_id(std::string_view id);
+// 1-63 of [a-z0-9-].
+bool is_worker_id(std::string_view id);
+
+std::string job_name(std::string_view id);       // "tenants/default/jobs/ID"
+std::string job_id(std::string_view name);       // ID of a valid name; empty: not a job's name
+std::string worker_name(std::string_view id);    // "workers/ID"
+std::string attempt_name(std::string_view job, int32_t attempt);
+std::string checkpoint_name(std::string_view job, int64_t step);
+
+struct CheckpointName {
+  std::string job;
+  int64_t step = 0;
+};
+std::optional<CheckpointName> parse_checkpoint_name(std::string_view name);
+
+// Folder of one checkpoint in its job's folder: "step-N.attempt-A".
+struct CheckpointFolder {
+  int64_t step = 0;
+  int32_t attempt = 0;
+};
+std::optional<CheckpointFolder> parse_checkpoint_folder(std::string_view folder);
+
+}  // namespace qwen3::coordinator
