@@ -64,7 +64,7 @@ Kept keep_survivors(int64_t ranks, const Group& group, const std::vector<Place>&
 // Fills the ranks that have no place yet, in order: a worker that holds all that is left is taken at once (the one it
 // fills best), otherwise the one with the most free slots first.
 std::vector<Place> fill(Kept kept) {
-  int64_t left = std::ranges::count(kept.places, std::nullopt);
+  int64_t left = std::ranges::count_if(kept.places, [](const auto& place) { return !place; });
   std::vector<Place> places;
   std::string worker;
   for (std::optional<Place>& place : kept.places) {

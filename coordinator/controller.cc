@@ -141,24 +141,25 @@ void Controller::save(JobRun& job, std::vector<Draft> drafts, absl::Time now, st
   effects_.write(std::move(write), std::move(done));
 }
 
+std::optional<absl::StatusOr<CreatedJob>> Controller::replay(const std::string& request_id,
+                                                             const std::string& digest) const {
+  const auto known = requests_.find(request_id);
+  if (known == requests_.end()) return std::nullopt;
+  if (known->second.digest() == digest) return CreatedJob{known->second.job(), true};
+  return with_reason(absl::AlreadyExistsError(absl::StrCat(
+                         "request_id \"", request_id, "\" was used for ", known->second.job(),
+                         " with another body (digest ", known->second.digest(), ", now ", digest,
+                         "); use a new request_id for a new job")),
+                     "REQUEST_ID_REUSED");
+}
+
 void Controller::create(NewJob job, absl::Time now, std::function<void(absl::StatusOr<CreatedJob>)> done) {
   now_ = now;
   const std::string name = job.stored.job().name();
-  if (!job.request_id.empty()) {
-    if (const auto known = requests_.find(job.request_id); known != requests_.end()) {
-      absl::StatusOr<CreatedJob> answer = CreatedJob{known->second.job(), true};
-      if (known->second.digest() != job.digest) {
-        answer = with_reason(
-            absl::AlreadyExistsError(absl::StrCat("request_id \"", job.request_id, "\" was used for ",
-                                                  known->second.job(), " with another body (digest ",
-                                                  known->second.digest(), ", now ", job.digest,
-                                                  "); use a new request_id for a new job")),
-            "REQUEST_ID_REUSED");
-      }
-      // The first call may still be on its way to the disk.
-      effects_.write({}, [done = std::move(done), answer] { done(answer); });
-      return;
-    }
+  if (auto known = replay(job.request_id, job.digest)) {
+    // The first call may still be on its way to the disk.
+    effects_.write({}, [done = std::move(done), answer = *std::move(known)] { done(answer); });
+    return;
   }
   if (numbers_.contains(name) || ended_.contains(name)) {
     done(with_reason(absl::AlreadyExistsError(absl::StrCat("job \"", name, "\" exists; choose another job_id")),

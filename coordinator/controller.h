@@ -78,6 +78,8 @@ class Controller {
   void load(const StoredState& state, absl::Time now);
 
   // Requests. `done` comes once the answer is on disk. ALREADY_EXISTS: the name, or the request_id with another digest.
+  // The answer to a request_id that is known already; nothing: it is new.
+  std::optional<absl::StatusOr<CreatedJob>> replay(const std::string& request_id, const std::string& digest) const;
   void create(NewJob job, absl::Time now, std::function<void(absl::StatusOr<CreatedJob>)> done);
   // OK: it ends or has ended CANCELLED. FAILED_PRECONDITION: it ended, or is ending, otherwise.
   void cancel(const std::string& job, absl::Time now, std::function<void(absl::Status)> done);
