@@ -1,5 +1,7 @@
 #include "coordinator/answer.h"
 
+#include <grpcpp/server_context.h>
+
 #include <exception>
 #include <utility>
 

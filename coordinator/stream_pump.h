@@ -36,10 +36,10 @@ class StreamPump final : public grpc::ServerWriteReactor<Response>,
  public:
   // Called on the pool, never twice at a time; may block on disk.
   using Pull = std::function<absl::StatusOr<Pulled<Response>>()>;
-  using OnDone = std::function<void(const absl::Status&)>;
+  using Ended = std::function<void(const absl::Status&)>;
 
   // The stream owns itself until it is done. Heartbeats come after `beats_of_silence` calls of beat().
-  static StreamPump* start(WatchHub& hub, Executor& pool, std::string job, std::string token, Pull pull, OnDone on_done,
+  static StreamPump* start(WatchHub& hub, Executor& pool, std::string job, std::string token, Pull pull, Ended on_done,
                            int beats_of_silence = 10) {
     std::shared_ptr<StreamPump> pump(
         new StreamPump(hub, pool, std::move(job), std::move(token), std::move(pull), std::move(on_done),
@@ -78,7 +78,7 @@ class StreamPump final : public grpc::ServerWriteReactor<Response>,
  private:
   enum class Action { kNothing, kPull, kWrite, kFinish };
 
-  StreamPump(WatchHub& hub, Executor& pool, std::string job, std::string token, Pull pull, OnDone on_done,
+  StreamPump(WatchHub& hub, Executor& pool, std::string job, std::string token, Pull pull, Ended on_done,
              int beats_of_silence)
       : hub_(hub),
         pool_(pool),
@@ -186,7 +186,7 @@ class StreamPump final : public grpc::ServerWriteReactor<Response>,
   Executor& pool_;
   const std::string job_;
   const Pull pull_;
-  const OnDone on_done_;
+  const Ended on_done_;
   const int beats_of_silence_;
   std::shared_ptr<StreamPump> self_;
 
