@@ -105,9 +105,9 @@ absl::StatusOr<std::vector<Place>> allocate(int64_t ranks, const std::vector<Wor
   }
   if (best) return fill(*std::move(best));
   if (most_slots < ranks) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("needs ", ranks, ranks == 1 ? " slot" : " slots",
-                     " of one device kind and build, but the connected workers have ", most_slots));
+    return absl::FailedPreconditionError(absl::StrCat("needs ", ranks, ranks == 1 ? " slot" : " slots",
+                                                      " of one device kind and build, but the connected workers have ",
+                                                      most_slots));
   }
   return absl::ResourceExhaustedError(absl::StrCat("needs ", ranks, ranks == 1 ? " slot" : " slots",
                                                    " of one device kind and build, ", most_free, " of ", most_slots,

@@ -41,7 +41,8 @@ bool has_manifest(const fs::path& folder) { return fs::exists(folder / checkpoin
 
 absl::StatusOr<CommittedCheckpoint> commit_checkpoint(const CheckpointParts& parts, const std::string& root) {
   if (!lies_under(fs::path(parts.folder).lexically_normal(), root)) {
-    return absl::InvalidArgumentError(absl::StrCat("folder ", parts.folder, " is not under the checkpoint root ", root));
+    return absl::InvalidArgumentError(
+        absl::StrCat("folder ", parts.folder, " is not under the checkpoint root ", root));
   }
   std::vector<checkpoint::Manifest> manifests;
   for (const internal::v1::PreparedCheckpoint& part : parts.parts) {

@@ -71,8 +71,8 @@ void Controller::load(const StoredState& state, absl::Time now) {
           slot.set_rank(static_cast<int32_t>(rank));
           slot.set_slot(places[rank].slot);
         }
-        const bool accepted = stored.job().state() != v1::JOB_STATE_SCHEDULED &&
-                              stored.job().state() != v1::JOB_STATE_RECOVERING;
+        const bool accepted =
+            stored.job().state() != v1::JOB_STATE_SCHEDULED && stored.job().state() != v1::JOB_STATE_RECOVERING;
         for (const auto& [worker, slots] : attempt.parts) {
           leases_.expect(worker, now);
           if (accepted) attempt.accepted.insert(worker);
@@ -146,11 +146,11 @@ std::optional<absl::StatusOr<CreatedJob>> Controller::replay(const std::string& 
   const auto known = requests_.find(request_id);
   if (known == requests_.end()) return std::nullopt;
   if (known->second.digest() == digest) return CreatedJob{known->second.job(), true};
-  return with_reason(absl::AlreadyExistsError(absl::StrCat(
-                         "request_id \"", request_id, "\" was used for ", known->second.job(),
-                         " with another body (digest ", known->second.digest(), ", now ", digest,
-                         "); use a new request_id for a new job")),
-                     "REQUEST_ID_REUSED");
+  return with_reason(
+      absl::AlreadyExistsError(absl::StrCat("request_id \"", request_id, "\" was used for ", known->second.job(),
+                                            " with another body (digest ", known->second.digest(), ", now ", digest,
+                                            "); use a new request_id for a new job")),
+      "REQUEST_ID_REUSED");
 }
 
 void Controller::create(NewJob job, absl::Time now, std::function<void(absl::StatusOr<CreatedJob>)> done) {
@@ -203,8 +203,8 @@ void Controller::cancel(const std::string& name, absl::Time now, std::function<v
   if (const auto ended = ended_.find(name); ended != ended_.end()) {
     absl::Status answer;
     if (ended->second != v1::JOB_STATE_CANCELLED) {
-      answer = with_reason(absl::FailedPreconditionError(absl::StrCat(
-                               name, " is ", v1::JobState_Name(ended->second), " and cannot be cancelled any more")),
+      answer = with_reason(absl::FailedPreconditionError(absl::StrCat(name, " is ", v1::JobState_Name(ended->second),
+                                                                      " and cannot be cancelled any more")),
                            "JOB_TERMINAL");
     }
     effects_.write({}, [done = std::move(done), answer] { done(answer); });
@@ -219,9 +219,9 @@ void Controller::cancel(const std::string& name, absl::Time now, std::function<v
   if (state == v1::JOB_STATE_STOPPING) {
     absl::Status answer;
     if (job->stored.decided() != v1::JOB_STATE_CANCELLED) {
-      answer = with_reason(absl::FailedPreconditionError(absl::StrCat(name, " is ending ",
-                                                                      v1::JobState_Name(job->stored.decided()))),
-                           "JOB_ENDING");
+      answer = with_reason(
+          absl::FailedPreconditionError(absl::StrCat(name, " is ending ", v1::JobState_Name(job->stored.decided()))),
+          "JOB_ENDING");
     }
     effects_.write({}, [done = std::move(done), answer] { done(answer); });
     return;
@@ -257,7 +257,7 @@ void Controller::cancel(const std::string& name, absl::Time now, std::function<v
 // STOPPING -> the decided state, in one transaction with `drafts`.
 void Controller::finish(JobRun& job, std::vector<Draft> drafts, absl::Time now, std::function<void()> done) {
   const v1::JobState decided = job.stored.decided();
-  const std::string message = decided == v1::JOB_STATE_FAILED ? job.stored.job().failure().message()
+  const std::string message = decided == v1::JOB_STATE_FAILED      ? job.stored.job().failure().message()
                               : decided == v1::JOB_STATE_CANCELLED ? "cancelled by a user"
                                                                    : "all steps done, last checkpoint committed";
   move(job, decided, message, drafts);
@@ -336,11 +336,12 @@ void Controller::tick(absl::Time now) {
       failure.set_class_(v1::FAILURE_CLASS_INFRA);
       failure.set_reason("ASSIGN_TIMEOUT");
       failure.set_rank(-1);
-      failure.set_message(absl::StrCat("not all daemons accepted their ranks within ",
-                                       absl::FormatDuration(options_.assign_window)));
+      failure.set_message(
+          absl::StrCat("not all daemons accepted their ranks within ", absl::FormatDuration(options_.assign_window)));
       begin_failure(*job, /*cause_known=*/true, now);
     } else if (now >= attempt.abort_at && !attempt.aborted) {
-      abort(*job, job->stored.job().state() == v1::JOB_STATE_STOPPING ? "stopping took too long" : "a rank failed", now);
+      abort(*job, job->stored.job().state() == v1::JOB_STATE_STOPPING ? "stopping took too long" : "a rank failed",
+            now);
     }
     end_if_over(*job, now);
   }

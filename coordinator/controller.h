@@ -29,16 +29,16 @@ struct ControllerOptions {
   std::string checkpoint_root;  // absolute
   std::string probe_file;       // absolute, under checkpoint_root
   std::string probe_content;
-  absl::Duration assign_window = absl::Seconds(30);     // from Assign until all daemons accepted
-  absl::Duration evidence_window = absl::Seconds(1);    // from a victim's exit until the rest is aborted
-  absl::Duration exit_window = absl::Seconds(5);        // from Abort until the attempt ends without the missing exits
-  absl::Duration cancel_grace = absl::Seconds(10);      // from the word STOP until Abort
+  absl::Duration assign_window = absl::Seconds(30);   // from Assign until all daemons accepted
+  absl::Duration evidence_window = absl::Seconds(1);  // from a victim's exit until the rest is aborted
+  absl::Duration exit_window = absl::Seconds(5);      // from Abort until the attempt ends without the missing exits
+  absl::Duration cancel_grace = absl::Seconds(10);    // from the word STOP until Abort
   absl::Duration final_checkpoint_window = absl::Seconds(60);  // from the last rank's exit until its checkpoint commits
 };
 
 // What a restart starts from.
 struct StoredState {
-  std::vector<internal::v1::StoredJob> jobs;  // all of them
+  std::vector<internal::v1::StoredJob> jobs;                                 // all of them
   std::map<std::string, std::vector<internal::v1::StoredAttempt>> attempts;  // of jobs that are not terminal
   std::map<std::string, std::vector<v1::Checkpoint>> checkpoints;            // the same jobs, COMMITTED only
   std::vector<internal::v1::StoredRequest> requests;
@@ -193,13 +193,13 @@ class Controller {
   ControllerOptions options_;
   Effects& effects_;
   Leases leases_;
-  absl::Time now_;  // of the call being served; used by what comes back from Effects
-  std::map<int64_t, JobRun> jobs_;                     // not terminal, by number: the queue's order
-  std::unordered_map<std::string, int64_t> numbers_;   // of jobs_
+  absl::Time now_;                                    // of the call being served; used by what comes back from Effects
+  std::map<int64_t, JobRun> jobs_;                    // not terminal, by number: the queue's order
+  std::unordered_map<std::string, int64_t> numbers_;  // of jobs_
   std::unordered_map<std::string, v1::JobState> ended_;  // terminal jobs
   std::unordered_map<std::string, internal::v1::StoredRequest> requests_;
-  std::map<std::string, WorkerRun> workers_;           // by id
-  std::map<int64_t, std::string> sessions_;            // admitted or greeted: session -> worker id
+  std::map<std::string, WorkerRun> workers_;  // by id
+  std::map<int64_t, std::string> sessions_;   // admitted or greeted: session -> worker id
   int64_t next_number_ = 1;
 };
 

@@ -71,11 +71,10 @@ void Controller::start_attempt(JobRun& job, const std::vector<Place>& places, ab
     slot.set_slot(places[rank].slot);
   }
   std::vector<Draft> drafts;
-  const std::string message =
-      absl::StrCat("attempt ", record.attempt_count(), " on ", places.size(), places.size() == 1 ? " slot" : " slots",
-                   ", from ",
-                   job.stored.committed_step() > 0 ? absl::StrCat("step ", job.stored.committed_step())
-                                                   : std::string("the beginning"));
+  const std::string message = absl::StrCat(
+      "attempt ", record.attempt_count(), " on ", places.size(), places.size() == 1 ? " slot" : " slots", ", from ",
+      job.stored.committed_step() > 0 ? absl::StrCat("step ", job.stored.committed_step())
+                                      : std::string("the beginning"));
   if (record.state() == v1::JOB_STATE_QUEUED) move(job, v1::JOB_STATE_SCHEDULED, message, drafts);
   note(job, "ATTEMPT_STARTED", message, drafts);
   if (record.attempt_count() == 1) {

@@ -47,8 +47,8 @@ void Controller::commit_next(JobRun& job, absl::Time now) {
     checkpoint.set_folder(parts.begin()->second.folder());
     CheckpointParts all{.folder = checkpoint.folder()};
     for (const auto& [rank, part] : parts) all.parts.push_back(part);
-    effects_.commit_checkpoint(std::move(all), [this, name = std::string(job.stored.job().name()), checkpoint](
-                                                   const absl::StatusOr<CommittedCheckpoint>& result) {
+    effects_.commit_checkpoint(std::move(all), [this, name = std::string(job.stored.job().name()),
+                                                checkpoint](const absl::StatusOr<CommittedCheckpoint>& result) {
       on_commit_done(name, checkpoint, result);
     });
     return;
@@ -78,9 +78,8 @@ void Controller::on_commit_done(const std::string& name, v1::Checkpoint checkpoi
     end_if_over(*job, now_);
   } else {
     std::vector<Draft> drafts;
-    const std::string message =
-        absl::StrCat("the checkpoint of step ", step, " could not be committed: ",
-                     absl::string_view(result.status().message()));
+    const std::string message = absl::StrCat("the checkpoint of step ", step,
+                                             " could not be committed: ", absl::string_view(result.status().message()));
     note(*job, "CHECKPOINT_SKIPPED", message, drafts);
     save(*job, std::move(drafts), now_);
     if (live && !job->attempt->failure) {
@@ -98,8 +97,7 @@ void Controller::on_commit_done(const std::string& name, v1::Checkpoint checkpoi
   schedule(now_);  // an attempt may have waited for the commit
 }
 
-void Controller::record_checkpoint(JobRun& job, v1::Checkpoint checkpoint, absl::Time now,
-                                   std::function<void()> done) {
+void Controller::record_checkpoint(JobRun& job, v1::Checkpoint checkpoint, absl::Time now, std::function<void()> done) {
   *checkpoint.mutable_commit_time() = to_timestamp(now);
   job.committed[checkpoint.step()] = checkpoint;
   if (checkpoint.step() >= job.stored.committed_step()) {
@@ -110,8 +108,8 @@ void Controller::record_checkpoint(JobRun& job, v1::Checkpoint checkpoint, absl:
   job.stored.set_attempts_without_progress(0);
   std::vector<Draft> drafts;
   note(job, "CHECKPOINT_COMMITTED",
-       absl::StrCat("step ", checkpoint.step(), ", ", checkpoint.size_bytes(), " bytes in ", checkpoint.folder()), drafts,
-       std::move(checkpoint));
+       absl::StrCat("step ", checkpoint.step(), ", ", checkpoint.size_bytes(), " bytes in ", checkpoint.folder()),
+       drafts, std::move(checkpoint));
   save(job, std::move(drafts), now, std::move(done));
 }
 
@@ -151,8 +149,8 @@ void Controller::prune(JobRun& job, absl::Time now) {
     job.committed.erase(step);
     checkpoint.set_state(v1::CHECKPOINT_STATE_DELETED);
     folders.push_back(checkpoint.folder());
-    note(job, "CHECKPOINT_PRUNED", absl::StrCat("step ", step, ", keep_latest_k = ",
-                                                job.stored.job().spec().checkpoint().keep_latest_k()),
+    note(job, "CHECKPOINT_PRUNED",
+         absl::StrCat("step ", step, ", keep_latest_k = ", job.stored.job().spec().checkpoint().keep_latest_k()),
          drafts, std::move(checkpoint));
   }
   if (folders.empty()) return;

@@ -22,8 +22,8 @@ absl::Status check_hello(const Hello& hello) {
         absl::StrCat("worker id \"", hello.worker(), "\" is not 1-63 characters of [a-z0-9-]"));
   }
   if (hello.slots() < 1 || hello.slots() > 1024) {
-    return absl::InvalidArgumentError(absl::StrCat("worker ", hello.worker(), " offers ", hello.slots(),
-                                                   " slots; it must offer 1 to 1024"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("worker ", hello.worker(), " offers ", hello.slots(), " slots; it must offer 1 to 1024"));
   }
   if (hello.incarnation().empty() || hello.device_kind().empty() || hello.advertise_address().empty()) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -42,8 +42,9 @@ void Controller::on_message(int64_t session, const WorkerMessage& message, absl:
   }
   const auto known = sessions_.find(session);
   if (known == sessions_.end()) {
-    effects_.close(session, absl::FailedPreconditionError(
-                                "the first messages of a session are Hello and, with the probe's content, Hello again"));
+    effects_.close(session,
+                   absl::FailedPreconditionError(
+                       "the first messages of a session are Hello and, with the probe's content, Hello again"));
     return;
   }
   const std::string worker = known->second;
@@ -76,7 +77,8 @@ void Controller::on_message(int64_t session, const WorkerMessage& message, absl:
       if (JobRun* job = current(worker, message.store_ready().key())) on_store_ready(message.store_ready(), *job, now);
       break;
     case WorkerMessage::kFirstStep:
-      if (JobRun* job = current(worker, message.first_step().key())) mark_stepping(*job, message.first_step().step(), now);
+      if (JobRun* job = current(worker, message.first_step().key()))
+        mark_stepping(*job, message.first_step().step(), now);
       break;
     case WorkerMessage::kPrepared:
       if (JobRun* job = current(worker, message.prepared().key())) {
@@ -123,9 +125,9 @@ void Controller::on_hello(int64_t session, const Hello& hello, absl::Time now) {
   const auto known = workers_.find(id);
   if (known != workers_.end() && known->second.session != 0 && known->second.session != session) {
     if (known->second.hello.incarnation() != hello.incarnation()) {
-      effects_.close(session, absl::UnavailableError(absl::StrCat("worker id \"", id, "\" is in use by another daemon (",
-                                                                  known->second.hello.incarnation(),
-                                                                  "); it is free once that one's session ends")));
+      effects_.close(session, absl::UnavailableError(absl::StrCat(
+                                  "worker id \"", id, "\" is in use by another daemon (",
+                                  known->second.hello.incarnation(), "); it is free once that one's session ends")));
       return;
     }
     effects_.close(known->second.session, absl::AbortedError("this daemon opened a newer session"));
@@ -142,10 +144,10 @@ void Controller::on_hello(int64_t session, const Hello& hello, absl::Time now) {
     return;
   }
   if (hello.checkpoint_root_probe() != options_.probe_content) {
-    effects_.close(session, absl::FailedPreconditionError(absl::StrCat(
-                                "worker ", id, " does not see the coordinator's checkpoint root: ", options_.probe_file,
-                                " holds other content there; both must mount one file system at ",
-                                options_.checkpoint_root)));
+    effects_.close(session,
+                   absl::FailedPreconditionError(absl::StrCat(
+                       "worker ", id, " does not see the coordinator's checkpoint root: ", options_.probe_file,
+                       " holds other content there; both must mount one file system at ", options_.checkpoint_root)));
     return;
   }
   leases_.heard(id, now);
@@ -234,7 +236,8 @@ void Controller::on_exit(const std::string& worker, const internal::v1::RankExit
   if (!attempt.exits.emplace(exit.rank(), exit).second) return;  // sent again; acknowledged when the attempt ends
   if (!exit.finished()) {
     attempt.evidence.push_back({.exit = exit, .worker = worker_name(worker)});
-    if (job->stored.job().state() != v1::JOB_STATE_STOPPING) begin_failure(*job, is_cause(attempt.evidence.back()), now);
+    if (job->stored.job().state() != v1::JOB_STATE_STOPPING)
+      begin_failure(*job, is_cause(attempt.evidence.back()), now);
   }
   end_if_over(*job, now);
 }
@@ -266,8 +269,8 @@ Controller::JobRun* Controller::current(const std::string& worker, const Attempt
 void Controller::refuse_stale(const std::string& worker, const AttemptKey& key, const std::string& what) {
   CoordinatorMessage message;
   *message.mutable_abort()->mutable_key() = key;
-  message.mutable_abort()->set_reason(absl::StrCat(what, " refused: epoch ", key.epoch(), " of attempt ", key.attempt(),
-                                                   " is over"));
+  message.mutable_abort()->set_reason(
+      absl::StrCat(what, " refused: epoch ", key.epoch(), " of attempt ", key.attempt(), " is over"));
   send_to(worker, message);
 }
 

@@ -37,9 +37,10 @@ absl::Status check_address(const std::string& flag, const std::string& address, 
   const std::string host = address.substr(0, colon);
   const bool loopback = absl::StartsWith(host, "127.") || host == "localhost" || host == "[::1]";
   if (loopback || insecure) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(flag, " ", address,
-                                                    " is not a loopback address, and there are no credentials yet: "
-                                                    "everyone who reaches it may run jobs. Pass --insecure to allow it"));
+  return absl::FailedPreconditionError(
+      absl::StrCat(flag, " ", address,
+                   " is not a loopback address, and there are no credentials yet: "
+                   "everyone who reaches it may run jobs. Pass --insecure to allow it"));
 }
 
 absl::StatusOr<std::string> make_folder(const std::string& flag, const std::string& folder) {
@@ -86,9 +87,9 @@ Coordinator::Ports Coordinator::ports() const { return parts_->ports; }
 
 absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::start(const Options& given) {
   Options options = given;
-  for (const auto& [flag, address] : {std::pair("--listen", options.listen),
-                                      std::pair("--worker-listen", options.worker_listen),
-                                      std::pair("--http-listen", options.http_listen)}) {
+  for (const auto& [flag, address] :
+       {std::pair("--listen", options.listen), std::pair("--worker-listen", options.worker_listen),
+        std::pair("--http-listen", options.http_listen)}) {
     if (absl::Status status = check_address(flag, address, options.insecure); !status.ok()) return status;
   }
   auto state_dir = make_folder("--state-dir", options.state_dir);
@@ -125,8 +126,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::start(const Options& g
   worker_builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 1000);
   worker_builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   worker_builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  auto worker_api =
-      serve(worker_builder, options.worker_listen, {parts->sessions.get()}, &parts->ports.worker);
+  auto worker_api = serve(worker_builder, options.worker_listen, {parts->sessions.get()}, &parts->ports.worker);
   if (!worker_api.ok()) return worker_api.status();
   parts->worker_api = *std::move(worker_api);
 
@@ -136,10 +136,10 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::start(const Options& g
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
-  auto api = serve(builder, options.listen,
-                   {parts->jobs.get(), parts->watches.get(), parts->workers.get(), parts->checkpoints.get(),
-                    parts->info.get()},
-                   &parts->ports.api);
+  auto api = serve(
+      builder, options.listen,
+      {parts->jobs.get(), parts->watches.get(), parts->workers.get(), parts->checkpoints.get(), parts->info.get()},
+      &parts->ports.api);
   if (!api.ok()) {
     parts->worker_api->Shutdown(std::chrono::system_clock::now());
     return api.status();
@@ -147,17 +147,16 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::start(const Options& g
   parts->api = *std::move(api);
 
   auto http = HttpServer::start(
-      options.http_listen,
-      {.metrics =
-           [&shared] {
-             auto counts = std::make_shared<Counts>();
-             if (shared.ask_state([&shared, counts] { *counts = shared.controller().counts(); })) {
-               shared.metrics().set_counts(*counts);
-             }
-             shared.metrics().set_watchers(shared.hub().size());
-             return shared.metrics().serialize();
-           },
-       .ready = [&shared] { return shared.ask_state([] {}); }});
+      options.http_listen, {.metrics =
+                                [&shared] {
+                                  auto counts = std::make_shared<Counts>();
+                                  if (shared.ask_state([&shared, counts] { *counts = shared.controller().counts(); })) {
+                                    shared.metrics().set_counts(*counts);
+                                  }
+                                  shared.metrics().set_watchers(shared.hub().size());
+                                  return shared.metrics().serialize();
+                                },
+                            .ready = [&shared] { return shared.ask_state([] {}); }});
   std::unique_ptr<Coordinator> coordinator(new Coordinator(std::move(parts)));
   if (!http.ok()) return http.status();  // what serves already is stopped with `coordinator`
   coordinator->parts_->http = *std::move(http);

@@ -219,8 +219,7 @@ void Core::write(Write write, std::function<void()> done) {
   });
 }
 
-void Core::commit_checkpoint(CheckpointParts parts,
-                             std::function<void(absl::StatusOr<CommittedCheckpoint>)> done) {
+void Core::commit_checkpoint(CheckpointParts parts, std::function<void(absl::StatusOr<CommittedCheckpoint>)> done) {
   disk_->post([this, parts = std::move(parts), done = std::move(done)] {
     auto result = coordinator::commit_checkpoint(parts, options_.checkpoint_root);
     state_->post([done, result = std::move(result)] { done(result); });

@@ -36,7 +36,7 @@ class Core final : public Effects {
   ~Core() override;
 
   const Options& options() const { return options_; }
-  Executor& state() { return *state_; }     // the controller's thread
+  Executor& state() { return *state_; }      // the controller's thread
   Executor& readers() { return *readers_; }  // blocking reads
   Metrics& metrics() { return metrics_; }
   WatchHub& hub() { return hub_; }
@@ -62,8 +62,7 @@ class Core final : public Effects {
   void send(int64_t session, const internal::v1::CoordinatorMessage& message) override;
   void close(int64_t session, const absl::Status& why) override;
   void write(Write write, std::function<void()> done) override;
-  void commit_checkpoint(CheckpointParts parts,
-                         std::function<void(absl::StatusOr<CommittedCheckpoint>)> done) override;
+  void commit_checkpoint(CheckpointParts parts, std::function<void(absl::StatusOr<CommittedCheckpoint>)> done) override;
   void remove_folders(std::vector<std::string> folders) override;
   void sweep(std::string job_folder, int32_t attempt) override;
   void on_queue_wait(absl::Duration wait) override;

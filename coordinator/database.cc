@@ -84,9 +84,8 @@ Statement Database::prepare(std::string_view sql) {
   auto known = statements_.find(sql);
   if (known == statements_.end()) {
     sqlite3_stmt* statement = nullptr;
-    const int code =
-        sqlite3_prepare_v3(connection_, sql.data(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT, &statement,
-                           nullptr);
+    const int code = sqlite3_prepare_v3(connection_, sql.data(), static_cast<int>(sql.size()),
+                                        SQLITE_PREPARE_PERSISTENT, &statement, nullptr);
     if (code != SQLITE_OK) {
       throw std::logic_error(std::string(error(connection_, code, std::string(sql)).message()));
     }

@@ -44,8 +44,8 @@ v1::Failure describe(const Evidence& evidence, Kind kind, int64_t step) {
       break;
     case Kind::kSignal:
       failure.set_reason("RANK_KILLED");
-      failure.set_message(absl::StrCat(who, " was killed by signal ", exit.signal(), " (", strsignal(exit.signal()),
-                                       ")", when));
+      failure.set_message(
+          absl::StrCat(who, " was killed by signal ", exit.signal(), " (", strsignal(exit.signal()), ")", when));
       break;
     case Kind::kOwnWord: {
       const int32_t rank = exit.rank();

@@ -37,8 +37,9 @@ class Route : public CivetHandler {
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::start(const std::string& address, Handlers handlers) {
   std::unique_ptr<HttpServer> http(new HttpServer());
   try {
-    http->server_ = std::make_unique<CivetServer>(std::vector<std::string>{
-        "listening_ports", address, "num_threads", "2", "request_timeout_ms", "10000", "enable_directory_listing", "no"});
+    http->server_ = std::make_unique<CivetServer>(std::vector<std::string>{"listening_ports", address, "num_threads",
+                                                                           "2", "request_timeout_ms", "10000",
+                                                                           "enable_directory_listing", "no"});
   } catch (const CivetException& error) {
     return absl::UnavailableError(absl::StrCat("cannot listen for HTTP on ", address, ": ", error.what()));
   }

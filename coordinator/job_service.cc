@@ -42,8 +42,8 @@ grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* con
       }
     }
     const bool fast_bfloat16 = core_.controller().all_workers_have_fast_bfloat16();
-    core_.readers().post(guarded(
-        respond, [=, this] { check_and_create(context, request, response, fast_bfloat16, respond); }));
+    core_.readers().post(
+        guarded(respond, [=, this] { check_and_create(context, request, response, fast_bfloat16, respond); }));
   });
 }
 
@@ -113,8 +113,8 @@ grpc::ServerUnaryReactor* JobService::GetJob(grpc::CallbackServerContext* contex
   });
 }
 
-grpc::ServerUnaryReactor* JobService::ListJobs(grpc::CallbackServerContext* context,
-                                               const v1::ListJobsRequest* request, v1::ListJobsResponse* response) {
+grpc::ServerUnaryReactor* JobService::ListJobs(grpc::CallbackServerContext* context, const v1::ListJobsRequest* request,
+                                               v1::ListJobsResponse* response) {
   return answer(context, "ListJobs", core_.metrics(), core_.readers(), [=, this](Respond respond) {
     if (request->parent() != absl::string_view(kParent.data(), kParent.size())) {
       return respond(absl::InvalidArgumentError(

@@ -6,9 +6,7 @@ bool is_terminal(v1::JobState state) {
   return state == v1::JOB_STATE_SUCCEEDED || state == v1::JOB_STATE_FAILED || state == v1::JOB_STATE_CANCELLED;
 }
 
-bool waits_for_slots(v1::JobState state) {
-  return state == v1::JOB_STATE_QUEUED || state == v1::JOB_STATE_RECOVERING;
-}
+bool waits_for_slots(v1::JobState state) { return state == v1::JOB_STATE_QUEUED || state == v1::JOB_STATE_RECOVERING; }
 
 bool may_follow(v1::JobState from, v1::JobState to) {
   switch (from) {

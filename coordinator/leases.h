@@ -11,10 +11,10 @@ namespace qwen3::coordinator {
 class Leases {
  public:
   struct Bounds {
-    absl::Duration lease = absl::Seconds(5);         // from the last message of a connected worker
-    absl::Duration reconnect = absl::Seconds(3);     // from the end of its session
-    absl::Duration boot_grace = absl::Seconds(15);   // nothing expires for so long after our start
-    absl::Duration frozen = absl::Seconds(2);        // a longer gap between two expire() calls is our own freeze
+    absl::Duration lease = absl::Seconds(5);        // from the last message of a connected worker
+    absl::Duration reconnect = absl::Seconds(3);    // from the end of its session
+    absl::Duration boot_grace = absl::Seconds(15);  // nothing expires for so long after our start
+    absl::Duration frozen = absl::Seconds(2);       // a longer gap between two expire() calls is our own freeze
   };
   Leases(Bounds bounds, absl::Time boot);
 

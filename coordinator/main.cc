@@ -1,6 +1,6 @@
 // qwen3-coordinator: flags, signals, exit codes.
-#include <spdlog/spdlog.h>
 #include <signal.h>
+#include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -64,7 +64,8 @@ int main(int argc, char** argv) {
       ->required();
   app.add_option("--data-root", options.data_root, "Folder with datasets/ and tokenizers/, as set-up fills it")
       ->envname("QWEN3_DATA");
-  app.add_flag("--insecure", options.insecure, "Allow addresses that are not loopback although nobody is asked who he is");
+  app.add_flag("--insecure", options.insecure,
+               "Allow addresses that are not loopback although nobody is asked who he is");
   app.add_option("--port-file", port_file, "Write {\"api\": N, \"worker\": N, \"http\": N} there once serving");
   CLI11_PARSE(app, argc, argv);
 

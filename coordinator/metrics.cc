@@ -50,7 +50,8 @@ void Metrics::set_progress(const std::string& job, const v1::Progress& progress)
   if (known == live_.end()) {
     if (live_.size() >= kMaxLiveJobs) return;
     const prometheus::Labels labels = {{"job", job_id(job)}};
-    known = live_.emplace(job, JobGauges{&job_step_.Add(labels), &job_loss_.Add(labels), &job_tokens_.Add(labels)}).first;
+    known =
+        live_.emplace(job, JobGauges{&job_step_.Add(labels), &job_loss_.Add(labels), &job_tokens_.Add(labels)}).first;
   }
   known->second.step->Set(static_cast<double>(progress.step()));
   known->second.loss->Set(progress.loss());
@@ -75,7 +76,8 @@ void Metrics::set_counts(const Counts& counts) {
   }
   for (int state = v1::WORKER_STATE_READY; state <= v1::WORKER_STATE_LOST; ++state) {
     const auto known = counts.workers.find(static_cast<v1::WorkerState>(state));
-    workers_.Add({{"state", v1::WorkerState_Name(static_cast<v1::WorkerState>(state)).substr(sizeof("WORKER_STATE_") - 1)}})
+    workers_
+        .Add({{"state", v1::WorkerState_Name(static_cast<v1::WorkerState>(state)).substr(sizeof("WORKER_STATE_") - 1)}})
         .Set(known == counts.workers.end() ? 0 : static_cast<double>(known->second));
   }
   slots_.Add({{"use", "free"}}).Set(static_cast<double>(counts.free_slots));

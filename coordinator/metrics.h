@@ -1,4 +1,5 @@
-// Every Prometheus series of the coordinator. A job's id is a label only of gauges of living jobs, which go when it ends.
+// Every Prometheus series of the coordinator. A job's id is a label only of gauges of living jobs, which go when it
+// ends.
 #pragma once
 #include <prometheus/registry.h>
 

@@ -13,9 +13,8 @@ constexpr std::string_view kJobs = "tenants/default/jobs/";
 absl::string_view as_absl(std::string_view text) { return {text.data(), text.size()}; }
 
 bool is_id(std::string_view id) {
-  return !id.empty() && id.size() <= 63 && std::ranges::all_of(id, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
-  });
+  return !id.empty() && id.size() <= 63 &&
+         std::ranges::all_of(id, [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
 }
 
 template <class Int>

@@ -22,8 +22,7 @@ grpc::ServerUnaryReactor* WorkerService::GetWorker(grpc::CallbackServerContext* 
 }
 
 grpc::ServerUnaryReactor* WorkerService::ListWorkers(grpc::CallbackServerContext* context,
-                                                     const v1::ListWorkersRequest*,
-                                                     v1::ListWorkersResponse* response) {
+                                                     const v1::ListWorkersRequest*, v1::ListWorkersResponse* response) {
   return answer(context, "ListWorkers", core_.metrics(), core_.state(), [=, this](Respond respond) {
     for (v1::Worker& worker : core_.controller().workers()) *response->add_workers() = std::move(worker);
     respond(absl::OkStatus());
@@ -36,8 +35,8 @@ grpc::ServerUnaryReactor* CheckpointService::GetCheckpoint(grpc::CallbackServerC
   return answer(context, "GetCheckpoint", core_.metrics(), core_.readers(), [=, this](Respond respond) {
     const auto name = parse_checkpoint_name(request->name());
     if (!name) {
-      return respond(absl::InvalidArgumentError(absl::StrCat(
-          "name is \"", request->name(), "\"; it must be tenants/default/jobs/ID/checkpoints/step-N")));
+      return respond(absl::InvalidArgumentError(
+          absl::StrCat("name is \"", request->name(), "\"; it must be tenants/default/jobs/ID/checkpoints/step-N")));
     }
     auto checkpoints = core_.reader().checkpoints(name->job);
     if (!checkpoints.ok()) return respond(checkpoints.status());

@@ -23,8 +23,8 @@ class WorkerService final : public v1::WorkerService::CallbackService {
 class CheckpointService final : public v1::CheckpointService::CallbackService {
  public:
   explicit CheckpointService(Core& core) : core_(core) {}
-  grpc::ServerUnaryReactor* GetCheckpoint(grpc::CallbackServerContext* context,
-                                          const v1::GetCheckpointRequest* request, v1::Checkpoint* response) override;
+  grpc::ServerUnaryReactor* GetCheckpoint(grpc::CallbackServerContext* context, const v1::GetCheckpointRequest* request,
+                                          v1::Checkpoint* response) override;
   grpc::ServerUnaryReactor* ListCheckpoints(grpc::CallbackServerContext* context,
                                             const v1::ListCheckpointsRequest* request,
                                             v1::ListCheckpointsResponse* response) override;
@@ -36,8 +36,8 @@ class CheckpointService final : public v1::CheckpointService::CallbackService {
 class ServerService final : public v1::ServerService::CallbackService {
  public:
   explicit ServerService(Core& core) : core_(core) {}
-  grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
-                                          const v1::GetServerInfoRequest* request, v1::ServerInfo* response) override;
+  grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context, const v1::GetServerInfoRequest* request,
+                                          v1::ServerInfo* response) override;
 
  private:
   Core& core_;

@@ -44,7 +44,7 @@ class Records {
   void append_all(const std::string& path, std::vector<Pending*> pending);
 
   const std::string folder_;
-  std::mutex files_mutex_;  // guards files_; never held while records are written
+  std::mutex files_mutex_;                                    // guards files_; never held while records are written
   std::map<std::string, std::unique_ptr<RecordFile>> files_;  // by path; only the writing thread changes one
   std::mutex mutex_;
   std::condition_variable wake_;

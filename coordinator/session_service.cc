@@ -21,7 +21,8 @@ using internal::v1::WorkerMessage;
 
 // A bidirectional stream with a queue of outgoing messages: one write in flight, one Finish. Owns itself until done.
 template <class In, class Out>
-class QueuedStream : public grpc::ServerBidiReactor<In, Out>, public std::enable_shared_from_this<QueuedStream<In, Out>> {
+class QueuedStream : public grpc::ServerBidiReactor<In, Out>,
+                     public std::enable_shared_from_this<QueuedStream<In, Out>> {
  public:
   void start() {
     self_ = this->shared_from_this();
@@ -161,18 +162,18 @@ class RecordStream final : public QueuedStream<RecordBatch, RecordAck>, public S
       logs.push_back({record.attempt(), record.rank(), record.seq(), record.SerializeAsString()});
     }
     const auto self = std::static_pointer_cast<RecordStream>(shared_from_this());
-    const auto part_done = [self, number = batch.batch(),
-                            parts = std::make_shared<std::atomic<int>>(!metrics.empty() + !logs.empty())](
-                               const absl::Status& status) {
-      if (!status.ok()) {
-        self->finish(status);  // the daemon keeps the batch and sends it again
-        return;
-      }
-      if (--*parts > 0) return;
-      RecordAck ack;
-      ack.set_batch(number);
-      self->queue(std::move(ack));
-    };
+    const auto part_done =
+        [self, number = batch.batch(),
+         parts = std::make_shared<std::atomic<int>>(!metrics.empty() + !logs.empty())](const absl::Status& status) {
+          if (!status.ok()) {
+            self->finish(status);  // the daemon keeps the batch and sends it again
+            return;
+          }
+          if (--*parts > 0) return;
+          RecordAck ack;
+          ack.set_batch(number);
+          self->queue(std::move(ack));
+        };
     if (metrics.empty() && logs.empty()) part_done(absl::OkStatus());
     Core& core = core_;
     if (!metrics.empty()) {
@@ -196,9 +197,8 @@ class RecordStream final : public QueuedStream<RecordBatch, RecordAck>, public S
     core.hub().wake(job);
     std::vector<v1::MetricRecord> records(fresh.size());
     for (size_t i = 0; i < fresh.size(); ++i) records[i].ParseFromString(fresh[i].payload);
-    core.state().post([&core, job, records = std::move(records)] {
-      core.controller().on_metrics(job, records, core.now());
-    });
+    core.state().post(
+        [&core, job, records = std::move(records)] { core.controller().on_metrics(job, records, core.now()); });
   }
 
   Core& core_;

@@ -25,8 +25,8 @@ absl::StatusOr<std::unique_ptr<StateLock>> StateLock::take(const std::string& st
   if (fcntl(fd, F_OFD_SETLK, &request) != 0) {
     char holder[32] = {};
     const ssize_t length = pread(fd, holder, sizeof holder - 1, 0);
-    return absl::AbortedError(absl::StrCat("another coordinator uses ", state_dir, ": pid ",
-                                           length > 0 ? holder : "unknown"));
+    return absl::AbortedError(
+        absl::StrCat("another coordinator uses ", state_dir, ": pid ", length > 0 ? holder : "unknown"));
   }
   const std::string pid = absl::StrCat(getpid());
   if (ftruncate(fd, 0) != 0 || pwrite(fd, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {

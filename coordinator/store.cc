@@ -50,8 +50,9 @@ absl::Status create_schema(Database& database) {
 
 absl::Status put_job(Database& database, const internal::v1::StoredJob& job) {
   return database
-      .prepare("INSERT INTO jobs VALUES (?1, ?2, ?3, ?4) "
-               "ON CONFLICT (name) DO UPDATE SET state = excluded.state, body = excluded.body")
+      .prepare(
+          "INSERT INTO jobs VALUES (?1, ?2, ?3, ?4) "
+          "ON CONFLICT (name) DO UPDATE SET state = excluded.state, body = excluded.body")
       .bind(1, job.job().name())
       .bind(2, job.number())
       .bind(3, static_cast<int64_t>(job.job().state()))

@@ -41,9 +41,8 @@ class StreamPump final : public grpc::ServerWriteReactor<Response>,
   // The stream owns itself until it is done. Heartbeats come after `beats_of_silence` calls of beat().
   static StreamPump* start(WatchHub& hub, Executor& pool, std::string job, std::string token, Pull pull, Ended on_done,
                            int beats_of_silence = 10) {
-    std::shared_ptr<StreamPump> pump(
-        new StreamPump(hub, pool, std::move(job), std::move(token), std::move(pull), std::move(on_done),
-                       beats_of_silence));
+    std::shared_ptr<StreamPump> pump(new StreamPump(hub, pool, std::move(job), std::move(token), std::move(pull),
+                                                    std::move(on_done), beats_of_silence));
     pump->self_ = pump;
     hub.add(pump->job_, pump);
     pump->wake();

@@ -109,7 +109,7 @@ void fill_plan(const spec::RunSpec& run, v1::Plan& plan) {
   wire.set_activations(bytes.activations);
   wire.set_total(bytes.total());
   plan.set_checkpoint_bytes(spec::checkpoint_bytes(run.model));
-  plan.set_compute_dtype(run.precision == spec::Precision::kBfloat16   ? "bfloat16"
+  plan.set_compute_dtype(run.precision == spec::Precision::kBfloat16  ? "bfloat16"
                          : run.precision == spec::Precision::kFloat64 ? "float64"
                                                                       : "float32");
 }
@@ -120,9 +120,9 @@ void check_space(const std::string& folder, int64_t checkpoint_bytes, std::vecto
   if (!free.ok()) {
     violations.push_back({"checkpoint.folder", std::string(free.status().message())});
   } else if (*free < 2 * checkpoint_bytes) {
-    violations.push_back({"checkpoint.folder",
-                          absl::StrCat(folder, " must hold two checkpoints of ", checkpoint_bytes, " bytes, ",
-                                       2 * checkpoint_bytes, " in all, but ", *free, " bytes are free there")});
+    violations.push_back(
+        {"checkpoint.folder", absl::StrCat(folder, " must hold two checkpoints of ", checkpoint_bytes, " bytes, ",
+                                           2 * checkpoint_bytes, " in all, but ", *free, " bytes are free there")});
   }
 }
 

@@ -11,8 +11,8 @@ namespace qwen3::coordinator {
 struct SubmissionContext {
   std::string checkpoint_root;
   std::string data_root;
-  bool fast_bfloat16 = false;       // of the connected workers: what "auto" precision would become
-  StoreReader* reader = nullptr;    // to resolve a warm start by resource name
+  bool fast_bfloat16 = false;     // of the connected workers: what "auto" precision would become
+  StoreReader* reader = nullptr;  // to resolve a warm start by resource name
 };
 
 // Of the request's deterministic bytes, without request_id: equal requests have equal digests.

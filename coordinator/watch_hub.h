@@ -19,7 +19,8 @@ class Watcher {
 
 class WatchHub {
  public:
-  void add(const std::string& job, const std::shared_ptr<Watcher>& watcher);  // drained at once if drain_all() was called
+  void add(const std::string& job,
+           const std::shared_ptr<Watcher>& watcher);  // drained at once if drain_all() was called
   void remove(const std::string& job, const Watcher* watcher);
   void wake(const std::string& job);
   void beat_all();

@@ -36,8 +36,7 @@ struct Cursor {
 absl::Status begin(Cursor& cursor) {
   cursor.started = true;
   if (job_id(cursor.job).empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("name is \"", cursor.job, "\"; it must be tenants/default/jobs/ID"));
+    return absl::InvalidArgumentError(absl::StrCat("name is \"", cursor.job, "\"; it must be tenants/default/jobs/ID"));
   }
   if (cursor.token.empty()) return absl::OkStatus();
   absl::string_view number = cursor.token;
@@ -69,9 +68,8 @@ absl::StatusOr<Pulled<Response>> pull_events(
     return absl::OutOfRangeError(absl::StrCat("resume_token \"", cursor.token, "\" is beyond the newest event ",
                                               job->last_seq(), "; start without a token"));
   }
-  const auto events = only_checkpoints
-                          ? core.reader().checkpoint_events(cursor.job, cursor.position, kEventsPerPull)
-                          : core.reader().events(cursor.job, cursor.position, kEventsPerPull);
+  const auto events = only_checkpoints ? core.reader().checkpoint_events(cursor.job, cursor.position, kEventsPerPull)
+                                       : core.reader().events(cursor.job, cursor.position, kEventsPerPull);
   if (!events.ok()) return events.status();
   Pulled<Response> pulled;
   for (const StoredEvent& stored : *events) {
@@ -107,8 +105,8 @@ absl::StatusOr<Pulled<Response>> pull_records(Core& core, Cursor& cursor, Record
       if (!keep(positioned.record)) continue;
       Response& response = pulled.responses.emplace_back();
       if (!response.mutable_record()->ParseFromString(positioned.record.payload)) {
-        return absl::DataLossError(absl::StrCat(cursor.job, ": a record before position ", positioned.position,
-                                                " does not parse"));
+        return absl::DataLossError(
+            absl::StrCat(cursor.job, ": a record before position ", positioned.position, " does not parse"));
       }
       response.set_resume_token(cursor.token_at(cursor.position));
     }
@@ -134,8 +132,8 @@ grpc::ServerWriteReactor<Response>* start(Core& core, const std::string& method,
 
 grpc::ServerWriteReactor<v1::WatchEventsResponse>* WatchService::WatchEvents(grpc::CallbackServerContext*,
                                                                              const v1::WatchRequest* request) {
-  auto cursor = std::make_shared<Cursor>(
-      cursor_of("e1:", request->name(), request->resume_token(), request->no_follow()));
+  auto cursor =
+      std::make_shared<Cursor>(cursor_of("e1:", request->name(), request->resume_token(), request->no_follow()));
   return start<v1::WatchEventsResponse>(core_, "WatchEvents", *cursor, [this, cursor] {
     return pull_events<v1::WatchEventsResponse>(
         core_, *cursor, /*only_checkpoints=*/false,
@@ -145,8 +143,8 @@ grpc::ServerWriteReactor<v1::WatchEventsResponse>* WatchService::WatchEvents(grp
 
 grpc::ServerWriteReactor<v1::WatchCheckpointsResponse>* WatchService::WatchCheckpoints(
     grpc::CallbackServerContext*, const v1::WatchRequest* request) {
-  auto cursor = std::make_shared<Cursor>(
-      cursor_of("c1:", request->name(), request->resume_token(), request->no_follow()));
+  auto cursor =
+      std::make_shared<Cursor>(cursor_of("c1:", request->name(), request->resume_token(), request->no_follow()));
   return start<v1::WatchCheckpointsResponse>(core_, "WatchCheckpoints", *cursor, [this, cursor] {
     return pull_events<v1::WatchCheckpointsResponse>(
         core_, *cursor, /*only_checkpoints=*/true,
@@ -158,8 +156,8 @@ grpc::ServerWriteReactor<v1::WatchCheckpointsResponse>* WatchService::WatchCheck
 
 grpc::ServerWriteReactor<v1::WatchMetricsResponse>* WatchService::WatchMetrics(grpc::CallbackServerContext*,
                                                                                const v1::WatchRequest* request) {
-  auto cursor = std::make_shared<Cursor>(
-      cursor_of("m1:", request->name(), request->resume_token(), request->no_follow()));
+  auto cursor =
+      std::make_shared<Cursor>(cursor_of("m1:", request->name(), request->resume_token(), request->no_follow()));
   return start<v1::WatchMetricsResponse>(core_, "WatchMetrics", *cursor, [this, cursor] {
     return pull_records<v1::WatchMetricsResponse, v1::MetricRecord>(core_, *cursor, RecordKind::kMetrics,
                                                                     [](const Record&) { return true; });
@@ -168,8 +166,8 @@ grpc::ServerWriteReactor<v1::WatchMetricsResponse>* WatchService::WatchMetrics(g
 
 grpc::ServerWriteReactor<v1::WatchLogsResponse>* WatchService::WatchLogs(grpc::CallbackServerContext*,
                                                                          const v1::WatchLogsRequest* request) {
-  auto cursor = std::make_shared<Cursor>(
-      cursor_of("l1:", request->name(), request->resume_token(), request->no_follow()));
+  auto cursor =
+      std::make_shared<Cursor>(cursor_of("l1:", request->name(), request->resume_token(), request->no_follow()));
   const std::set<int32_t> ranks(request->ranks().begin(), request->ranks().end());
   return start<v1::WatchLogsResponse>(core_, "WatchLogs", *cursor, [this, cursor, ranks] {
     return pull_records<v1::WatchLogsResponse, v1::LogRecord>(
