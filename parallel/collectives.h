@@ -1,0 +1,45 @@
+// Collectives over one axis of the device mesh; no other file calls a process group.
+// Every rank of the axis must make the same calls in the same order, or all of them hang.
+// On an axis of size 1 nothing is sent. Throws c10::DistError when a peer is lost, whatever the back end threw.
+// None of them adds: sums are made locally in a fixed order from what all_to_all and all_gather bring, because Gloo's
+// all-reduce does not add in rank order and is no faster (design 6, ordered sum).
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "parallel/mesh.h"
+
+namespace qwen3::parallel {
+
+// A collective under way. Its tensors stay alive until wait() has returned.
+class Pending {
+ public:
+  Pending() = default;
+  explicit Pending(std::function<void()> wait) : wait_(std::move(wait)) {}
+  void wait() {
+    if (wait_) std::exchange(wait_, nullptr)();
+  }
+
+ private:
+  std::function<void()> wait_;
+};
+
+// output [size, n] = every rank's input [n], by rank. Both contiguous, same dtype.
+Pending start_all_gather(const at::Tensor& output, const at::Tensor& input, const MeshAxis& axis);
+
+// output [size, n]: row r is rank r's input[this rank]; input [size, n]. Both contiguous, same dtype.
+Pending start_all_to_all(const at::Tensor& output, const at::Tensor& input, const MeshAxis& axis);
+
+// x: any shape -> [size, ...], by rank.
+at::Tensor all_gather(const at::Tensor& x, const MeshAxis& axis);
+
+// Integers, exactly: element-wise sum over the axis.
+std::vector<int64_t> all_reduce_sum(const std::vector<int64_t>& values, const MeshAxis& axis);
+
+// Returns when every rank has called it.
+void barrier(const MeshAxis& axis);
+
+}  // namespace qwen3::parallel

@@ -1,0 +1,59 @@
+// Data parallelism of every kind as one thing: FSDP over the shard axis, DDP over the replicate axis, both (HSDP), or
+// neither (one process). The model does not know: its parameters are filled and freed around each layer.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "model/parameter.h"
+#include "model/seams.h"
+#include "parallel/fsdp/unit.h"
+#include "parallel/mesh.h"
+
+namespace qwen3::parallel {
+
+class ShardedModel {
+ public:
+  // One FSDP unit per unit of `parameters`; when the last unit uses a tensor of the first (tied weights), the two are
+  // one unit that stays gathered from the first forward to the end of backward.
+  ShardedModel(model::ParameterSet& parameters, const DeviceMesh& mesh, const UnitOptions& options);
+
+  // The model's `around` seam: gathers a layer's weights before it runs and frees them after, forward and backward,
+  // fetches the next layer's ahead in both directions, and reduces a layer's gradients once they are complete.
+  at::Tensor around(size_t layer, const at::Tensor& x, const model::Layer& body);
+
+  // Shards from the counter-based initialisation: bitwise the same weights on every mesh.
+  void initialise(uint64_t seed);
+
+  // Call after each microbatch's backward; `last` of the step lets the reduction over the replicas begin early.
+  void end_of_backward();
+  // Tells that the backward about to run is the step's last.
+  void set_last_microbatch(bool last) { last_microbatch_ = last; }
+  // Every tensor's `grad` becomes the step's gradient.
+  void finish_step();
+  // After the optimizer.
+  void masters_changed();
+
+  // All tensors of this rank, in name order of the global tensors.
+  const std::vector<ShardedTensor*>& tensors() const { return tensors_; }
+  const MeshAxis& shard_axis() const { return shard_; }
+
+ private:
+  friend struct BeforeLayer;
+  friend struct AfterLayer;
+  FsdpUnit& unit_of(size_t layer) { return units_[unit_index_[layer]]; }
+  bool stays_gathered(size_t layer) const { return layer + 1 == unit_index_.size() || (tied_ && layer == 0); }
+  void layer_gradients_complete(size_t layer);
+  void gather_for_backward(size_t layer);
+
+  const MeshAxis& shard_;
+  std::deque<FsdpUnit> units_;
+  std::vector<size_t> unit_index_;  // by layer (unit of the ParameterSet)
+  std::vector<ShardedTensor*> tensors_;
+  bool tied_ = false;
+  bool last_microbatch_ = false;
+};
+
+}  // namespace qwen3::parallel

@@ -1,0 +1,99 @@
+// One unit of fully sharded data parallelism: the parameters that are gathered, freed and reduced together (the
+// embedding, one block, or the final norm with the head; with tied weights embedding and head are one unit).
+// Source of the idea: ZeRO-3 (arXiv:1910.02054) and PyTorch FSDP2's per-parameter sharding; here shards are runs of
+// rows (spec/layout.h), so no shard splits a row and row-wise norms do not depend on the mesh.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/parameter.h"
+#include "parallel/collectives.h"
+#include "parallel/ordered_sum.h"
+#include "spec/layout.h"
+
+namespace qwen3::parallel {
+
+// A weight's part on this rank. The flat tensors have `slot` elements: the shard's rows, then zeros up to a multiple
+// of 16, so that vectorised loops have no tail whose rounding would depend on the cut.
+struct ShardedTensor {
+  std::string name;            // "layers.0.attention.wq.weight"
+  std::vector<int64_t> shape;  // global
+  int64_t row_size = 1;        // elements of a row
+  spec::RowRange rows;         // held here
+  at::Tensor master;           // [slot] float32 (float64 for a float64 run)
+  at::Tensor exp_avg;          // [slot], first moment
+  at::Tensor exp_avg_sq;       // [slot], second moment
+  at::Tensor grad;             // [slot], of the finished step; undefined during the step
+  std::vector<model::Parameter*> uses;
+
+  int64_t numel() const { return rows.size() * row_size; }
+  // The valid part of one of the flat tensors, [rows, row_size].
+  at::Tensor rows_of(const at::Tensor& flat) const { return flat.narrow(0, 0, numel()).view({rows.size(), row_size}); }
+};
+
+struct UnitOptions {
+  bool ordered = false;
+  bool reshard_after_forward = true;
+  at::ScalarType compute_dtype = at::kFloat;
+  at::ScalarType state_dtype = at::kFloat;
+};
+
+class FsdpUnit {
+ public:
+  // Makes the shards, uninitialised; `parameters` outlive the unit. shard: who shares one copy; replicate: the copies.
+  FsdpUnit(std::vector<model::Parameter*> parameters, const MeshAxis& shard, const MeshAxis& replicate,
+           const UnitOptions& options);
+  FsdpUnit(const FsdpUnit&) = delete;
+  FsdpUnit& operator=(const FsdpUnit&) = delete;
+
+  // The whole weights become readable through their Parameters. start_gather sends, gather waits.
+  void start_gather();
+  void gather();
+  // Frees the whole weights, also under live graphs: the saved views share one storage that is emptied here and filled
+  // again by the next gather. Nothing to do when this rank holds whole weights anyway.
+  void release();
+  // After the optimizer changed the masters.
+  void masters_changed();
+
+  // Takes the leaves' gradients of one microbatch, adds them over the shard axis and to the step's sums. The exchange
+  // goes on in the background; the next call, or finish_step, waits for it.
+  void reduce_microbatch();
+  // Adds over the replicate axis; then every tensor's `grad` is the step's. start_ sends, finish_ waits.
+  void start_finish_step();
+  void finish_step();
+
+  std::vector<ShardedTensor>& tensors() { return tensors_; }
+  const std::vector<ShardedTensor>& tensors() const { return tensors_; }
+
+ private:
+  void drain_exchange();
+  bool whole_on_this_rank() const { return shard_.size() == 1; }
+
+  const MeshAxis& shard_;
+  const MeshAxis& replicate_;
+  UnitOptions options_;
+  std::vector<ShardedTensor> tensors_;
+  int64_t shard_numel_ = 0;   // elements of all slots
+  at::Tensor master_;         // [shard_numel]: the tensors' masters are views of it
+  at::Tensor compute_shard_;  // [shard_numel] in the compute dtype; master_ itself when dtypes agree
+  at::Tensor whole_;          // flat whole weights whose storage comes and goes
+  at::Tensor gathered_;       // [size, shard_numel], while a gather is under way
+  Pending gather_;
+  bool is_whole_ = false;
+
+  struct Use {  // one gradient accumulator per use of a weight
+    ShardedTensor* tensor;
+    model::Parameter* parameter;
+    OrderedSum sum;
+  };
+  std::vector<Use> uses_;
+  at::Tensor received_;  // [size, elements of all uses' slots], while an exchange is under way
+  Pending exchange_;
+  at::Tensor replicas_;  // [copies, elements / copies], while the last reduction is under way
+  Pending replicate_exchange_;
+};
+
+}  // namespace qwen3::parallel

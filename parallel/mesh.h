@@ -1,0 +1,49 @@
+// The device mesh of this rank: for each axis the group of ranks that differ only on it.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "parallel/process_group.h"
+#include "spec/mesh.h"
+
+namespace qwen3::parallel {
+
+// One axis as this rank sees it. An axis of size 1 has no group; collectives over it return their input.
+class MeshAxis {
+ public:
+  MeshAxis(std::string name, int64_t index, int64_t size, std::shared_ptr<ProcessGroup> group)
+      : name_(std::move(name)), index_(index), size_(size), group_(std::move(group)) {}
+  const std::string& name() const { return name_; }
+  int64_t index() const { return index_; }  // of this rank on the axis
+  int64_t size() const { return size_; }
+  ProcessGroup& group() const { return *group_; }
+  const std::shared_ptr<ProcessGroup>& group_handle() const { return group_; }
+
+ private:
+  std::string name_;
+  int64_t index_;
+  int64_t size_;
+  std::shared_ptr<ProcessGroup> group_;
+};
+
+class DeviceMesh {
+ public:
+  // Makes every group; every rank of the world must call this at the same time, since each is made by all its members
+  // in one fixed order. `rendezvous` may be null when the world has one rank.
+  DeviceMesh(const spec::Mesh& mesh, int64_t rank, Rendezvous* rendezvous, const GroupOptions& options = {});
+
+  const spec::Mesh& shape() const { return shape_; }
+  int64_t rank() const { return rank_; }
+  const MeshAxis& axis(spec::Axis axis) const { return axes_[static_cast<size_t>(axis)]; }
+  const MeshAxis& world() const { return world_; }
+
+ private:
+  spec::Mesh shape_;
+  int64_t rank_;
+  MeshAxis world_;
+  std::vector<MeshAxis> axes_;
+};
+
+}  // namespace qwen3::parallel

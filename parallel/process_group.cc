@@ -1,0 +1,72 @@
+#include "parallel/process_group.h"
+
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <utility>
+
+#include "parallel/process_group_impl.h"
+
+namespace qwen3::parallel {
+namespace {
+
+std::shared_ptr<Rendezvous> tcp_rendezvous(const std::string& host, const c10d::TCPStoreOptions& options,
+                                           const std::string& prefix) {
+  auto tcp = c10::make_intrusive<c10d::TCPStore>(host, options);
+  auto impl = std::make_unique<Rendezvous::Impl>();
+  impl->port = tcp->getPort();
+  impl->store = c10::make_intrusive<c10d::PrefixStore>(prefix, std::move(tcp));
+  return std::make_shared<Rendezvous>(std::move(impl));
+}
+
+}  // namespace
+
+Rendezvous::Rendezvous(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Rendezvous::~Rendezvous() = default;
+int Rendezvous::port() const { return impl_->port; }
+
+std::shared_ptr<Rendezvous> Rendezvous::host(int port, int64_t world_size, const std::string& prefix) {
+  c10d::TCPStoreOptions options;
+  options.port = static_cast<uint16_t>(port);
+  options.isServer = true;
+  options.numWorkers = static_cast<size_t>(world_size);
+  options.waitWorkers = false;  // the address must be told before anybody can come
+  return tcp_rendezvous("127.0.0.1", options, prefix);
+}
+
+std::shared_ptr<Rendezvous> Rendezvous::join(const std::string& address, int64_t world_size,
+                                             const std::string& prefix) {
+  const size_t colon = address.rfind(':');
+  TORCH_CHECK(colon != std::string::npos, "store address '", address, "' is not HOST:PORT");
+  c10d::TCPStoreOptions options;
+  options.port = static_cast<uint16_t>(std::stoi(address.substr(colon + 1)));
+  options.numWorkers = static_cast<size_t>(world_size);
+  options.waitWorkers = false;
+  options.timeout = std::chrono::seconds(60);
+  return tcp_rendezvous(address.substr(0, colon), options, prefix);
+}
+
+std::shared_ptr<Rendezvous> Rendezvous::in_process() {
+  auto impl = std::make_unique<Impl>();
+  impl->store = c10::make_intrusive<c10d::HashStore>();
+  return std::make_shared<Rendezvous>(std::move(impl));
+}
+
+ProcessGroup::ProcessGroup(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+ProcessGroup::~ProcessGroup() = default;
+
+std::shared_ptr<ProcessGroup> make_group(Rendezvous& rendezvous, const std::string& name, int64_t rank, int64_t size,
+                                         const GroupOptions& options) {
+  auto gloo = c10d::ProcessGroupGloo::Options::create(options.timeout);
+  gloo->devices.push_back(options.interface.empty()
+                              ? c10d::ProcessGroupGloo::createDeviceForHostname(options.address)
+                              : c10d::ProcessGroupGloo::createDeviceForInterface(options.interface));
+  auto store = c10::make_intrusive<c10d::PrefixStore>(name, rendezvous.impl().store);
+  auto impl = std::make_unique<ProcessGroup::Impl>();
+  impl->backend = c10::make_intrusive<c10d::ProcessGroupGloo>(std::move(store), static_cast<int>(rank),
+                                                              static_cast<int>(size), std::move(gloo));
+  return std::make_shared<ProcessGroup>(std::move(impl));
+}
+
+}  // namespace qwen3::parallel

@@ -1,0 +1,41 @@
+// A tiny dense Qwen3 run whose outcome can be compared bit by bit across meshes.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "parallel/fsdp/sharded_model.h"
+#include "spec/run_spec.h"
+#include "worker/rank/data/dataset.h"
+
+namespace qwen3::testing {
+
+// Random tokens with a document boundary in some sequences; a pure function of the index.
+class SyntheticText : public data::Dataset {
+ public:
+  SyntheticText(int64_t sequences, int64_t seq_len, int64_t vocab)
+      : sequences_(sequences), seq_len_(seq_len), vocab_(vocab) {}
+  int64_t sequences() const override { return sequences_; }
+  int64_t tokens() const override { return sequences_ * seq_len_; }
+  data::Sample at(int64_t index) const override;
+
+ private:
+  int64_t sequences_, seq_len_, vocab_;
+};
+
+// Eight microbatches of two sequences per step, ordered mode, float32. `mesh` decides how many each rank runs.
+spec::RunSpec tiny_run(const spec::Mesh& mesh, bool tied);
+
+// What must be equal: exact losses and gradient norms of every step, and the digest of weights and moments.
+struct Outcome {
+  std::vector<std::string> losses;
+  std::vector<std::string> norms;
+  std::string state_digest;
+  bool operator==(const Outcome&) const = default;
+};
+void PrintTo(const Outcome& outcome, std::ostream* out);
+
+// Trains `steps` steps on ranks as threads.
+Outcome train(const spec::RunSpec& run, int64_t steps);
+
+}  // namespace qwen3::testing

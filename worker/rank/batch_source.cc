@@ -1,0 +1,58 @@
+#include "worker/rank/batch_source.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace qwen3::rank {
+namespace {
+
+constexpr int64_t kIgnoreIndex = -100;
+
+model::Microbatch stack(const std::vector<data::Sample>& samples) {
+  const auto rows = static_cast<int64_t>(samples.size());
+  const auto length = static_cast<int64_t>(samples.front().ids.size());
+  model::Microbatch batch;
+  for (at::Tensor* field : {&batch.ids, &batch.labels, &batch.positions}) *field = at::empty({rows, length}, at::kLong);
+  const auto copy_row = [&](const std::vector<int64_t>& from, at::Tensor& to, int64_t row) {
+    std::copy(from.begin(), from.end(), to.mutable_data_ptr<int64_t>() + row * length);
+  };
+  for (int64_t row = 0; row < rows; ++row) {
+    copy_row(samples[row].ids, batch.ids, row);
+    copy_row(samples[row].labels, batch.labels, row);
+    copy_row(samples[row].positions, batch.positions, row);
+  }
+  return batch;
+}
+
+}  // namespace
+
+BatchSource::BatchSource(std::shared_ptr<const data::Dataset> train, const spec::RunSpec& run)
+    : train_(std::move(train)),
+      local_batch_size_(run.data.local_batch_size),
+      global_batch_size_(run.global_batch_size),
+      seed_(run.seed) {}
+
+model::Microbatch BatchSource::training(int64_t step, int64_t m) const {
+  std::vector<data::Sample> samples;
+  for (int64_t i = 0; i < local_batch_size_; ++i) {
+    samples.push_back(train_->at(
+        data::shuffled_index(seed_, train_->sequences(), global_batch_size_, step, m * local_batch_size_ + i)));
+  }
+  return stack(samples);
+}
+
+model::Microbatch consecutive(const data::Dataset& dataset, int64_t first, int64_t count) {
+  std::vector<data::Sample> samples;
+  for (int64_t i = first; i < first + count; ++i) {
+    const bool exists = i < dataset.sequences();
+    samples.push_back(dataset.at(exists ? i : 0));
+    if (!exists) std::fill(samples.back().labels.begin(), samples.back().labels.end(), kIgnoreIndex);
+  }
+  return stack(samples);
+}
+
+int64_t valid_tokens(const model::Microbatch& batch) { return batch.labels.ne(kIgnoreIndex).sum().item<int64_t>(); }
+
+}  // namespace qwen3::rank

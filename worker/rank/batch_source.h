@@ -1,0 +1,32 @@
+// Microbatches of a step, as tensors. Which samples a microbatch holds depends on (seed, step, global microbatch index)
+// alone.
+#pragma once
+#include <cstdint>
+#include <memory>
+
+#include "model/qwen3.h"
+#include "spec/run_spec.h"
+#include "worker/rank/data/dataset.h"
+
+namespace qwen3::rank {
+
+class BatchSource {
+ public:
+  BatchSource(std::shared_ptr<const data::Dataset> train, const spec::RunSpec& run);
+
+  // Microbatch m of step `step` (from 1); 0 <= m < global_batch_size / local_batch_size.
+  model::Microbatch training(int64_t step, int64_t m) const;
+
+ private:
+  std::shared_ptr<const data::Dataset> train_;
+  int64_t local_batch_size_;
+  int64_t global_batch_size_;
+  uint64_t seed_;
+};
+
+// Sequences [first, first + count) of a dataset, in order; those past its end have every label ignored.
+model::Microbatch consecutive(const data::Dataset& dataset, int64_t first, int64_t count);
+
+int64_t valid_tokens(const model::Microbatch& batch);
+
+}  // namespace qwen3::rank

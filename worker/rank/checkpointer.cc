@@ -1,0 +1,187 @@
+#include "worker/rank/checkpointer.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <filesystem>
+#include <memory>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "checkpoint/reader.h"
+#include "checkpoint/safetensors.h"
+#include "nlohmann/json.hpp"
+
+namespace qwen3::rank {
+namespace {
+
+checkpoint::Dtype dtype_of(const at::Tensor& tensor) {
+  return tensor.scalar_type() == at::kDouble ? checkpoint::Dtype::kFloat64 : checkpoint::Dtype::kFloat32;
+}
+
+std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
+  return {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()};
+}
+
+// The three tensors that make up one weight's training state.
+struct State {
+  const char* prefix;
+  at::Tensor parallel::ShardedTensor::*flat;
+};
+constexpr State kStates[] = {{"model.", &parallel::ShardedTensor::master},
+                             {"exp_avg.", &parallel::ShardedTensor::exp_avg},
+                             {"exp_avg_sq.", &parallel::ShardedTensor::exp_avg_sq}};
+
+// A copy of this rank's shards that training cannot change any more.
+struct Snapshot {
+  struct Item {
+    std::string name;
+    std::vector<int64_t> global_shape;
+    spec::RowRange rows;
+    int64_t row_size;
+    at::Tensor values;  // [rows, row_size]
+  };
+  std::vector<Item> items;
+};
+
+Snapshot copy_shards(const parallel::ShardedModel& model) {
+  c10::NoGradGuard no_grad;
+  Snapshot snapshot;
+  for (const parallel::ShardedTensor* tensor : model.tensors()) {
+    for (const State& state : kStates) {
+      snapshot.items.push_back({state.prefix + tensor->name, tensor->shape, tensor->rows, tensor->row_size,
+                                tensor->rows_of(tensor->*state.flat).clone()});
+    }
+  }
+  return snapshot;
+}
+
+// Writes the snapshot as one file and describes it in `part`.
+absl::Status write(const Snapshot& snapshot, const std::string& folder, const std::string& file,
+                   checkpoint::Manifest& part) {
+  std::vector<checkpoint::TensorBytes> tensors;
+  for (const Snapshot::Item& item : snapshot.items) {
+    checkpoint::TensorRecord& record = part.tensors[item.name];
+    record.dtype = dtype_of(item.values);
+    record.shape = item.global_shape;
+    if (item.rows.size() == 0) continue;
+    record.slices = {{file, item.name, item.rows.begin, item.rows.size()}};
+    record.digest = checkpoint::digest_slice(bytes_of(item.values), checkpoint::item_size(record.dtype),
+                                             item.rows.begin * item.row_size);
+    std::vector<int64_t> shape = item.global_shape;
+    shape[0] = item.rows.size();
+    tensors.push_back({item.name, record.dtype, std::move(shape), bytes_of(item.values)});
+  }
+  const auto written = checkpoint::write_safetensors(folder + "/" + file, tensors, {{"format", "qwen3"}});
+  if (!written.ok()) return written.status();
+  part.files[file] = {written->size_bytes, written->xxh3_128};
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string model_json(const spec::ModelShape& shape) {
+  return nlohmann::json{{"flavor", shape.flavor},         {"dim", shape.dim},
+                        {"layers", shape.layers},         {"heads", shape.heads},
+                        {"kv_heads", shape.kv_heads},     {"head_dim", shape.head_dim},
+                        {"ffn_hidden", shape.ffn_hidden}, {"vocab", shape.vocab},
+                        {"rope_theta", shape.rope_theta}, {"tied", shape.tied},
+                        {"norm_eps", shape.norm_eps},     {"experts", shape.experts}}
+      .dump();
+}
+
+Checkpointer::Checkpointer(const spec::RunSpec& run, const parallel::DeviceMesh& mesh, parallel::ShardedModel& model,
+                           Place place, std::function<void(const internal::v1::PreparedCheckpoint&)> prepared,
+                           std::function<void(int64_t, const std::string&)> skipped)
+    : run_(run),
+      mesh_(mesh),
+      model_(model),
+      place_(std::move(place)),
+      prepared_(std::move(prepared)),
+      skipped_(std::move(skipped)) {}
+
+Checkpointer::~Checkpointer() {
+  if (writing_.valid()) writing_.wait();
+}
+
+void Checkpointer::wait() {
+  if (writing_.valid()) writing_.get();
+}
+
+checkpoint::Manifest Checkpointer::own_part(const checkpoint::RunState& state) const {
+  checkpoint::Manifest part;
+  part.run = state;
+  part.run.model_json = model_json(run_.model);
+  part.run.spec_json = place_.spec_json;
+  part.ordered = run_.ordered;
+  part.mesh.assign(run_.mesh.degrees.begin(), run_.mesh.degrees.end());
+  return part;
+}
+
+void Checkpointer::save(const checkpoint::RunState& state, bool last) {
+  wait();
+  // Replicas hold the same shards: the first writes, the others only say that they are at this step.
+  const bool writes = mesh_.axis(spec::Axis::kDpReplicate).index() == 0;
+  auto snapshot = std::make_shared<Snapshot>(writes ? copy_shards(model_) : Snapshot{});
+  auto work = [this, snapshot, last, part = own_part(state)]() mutable {
+    const std::string folder =
+        place_.folder + "/step-" + std::to_string(part.run.step) + ".attempt-" + std::to_string(place_.attempt);
+    const std::string file = "rank-" + std::to_string(mesh_.rank()) + ".safetensors";
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    absl::Status status;
+    if (error) status = absl::InternalError("cannot make " + folder + ": " + error.message());
+    if (status.ok() && !snapshot->items.empty()) status = write(*snapshot, folder, file, part);
+    snapshot->items.clear();
+    if (!status.ok()) {
+      const std::string reason(status.message());
+      if (last) throw std::runtime_error("the last checkpoint could not be written: " + reason);
+      skipped_(part.run.step, reason);
+      return;
+    }
+    internal::v1::PreparedCheckpoint message;
+    message.set_step(part.run.step);
+    message.set_last(last);
+    message.set_folder(folder);
+    message.set_manifest_part(checkpoint::to_json(part));
+    for (const auto& [name, record] : part.files) {
+      auto* entry = message.add_files();
+      entry->set_name(name);
+      entry->set_size_bytes(record.size_bytes);
+      entry->set_xxh3_128(record.xxh3_128);
+    }
+    prepared_(message);
+  };
+  writing_ = std::async(std::launch::async, std::move(work));
+  if (!run_.checkpoint.async || last) wait();
+}
+
+checkpoint::RunState Checkpointer::restore(const std::string& folder, bool model_only) {
+  c10::NoGradGuard no_grad;
+  const auto fail = [&](const std::string& what) { throw std::runtime_error("checkpoint " + folder + ": " + what); };
+  auto reader = checkpoint::Reader::open(folder);
+  if (!reader.ok()) fail(std::string(reader.status().message()));
+  const checkpoint::Manifest& manifest = reader->manifest();
+  for (const parallel::ShardedTensor* tensor : model_.tensors()) {
+    for (const State& state : kStates) {
+      if (model_only && state.flat != &parallel::ShardedTensor::master) continue;
+      const std::string name = state.prefix + tensor->name;
+      const auto record = manifest.tensors.find(name);
+      if (record == manifest.tensors.end()) fail("has no tensor " + name);
+      if (record->second.shape != tensor->shape) {
+        fail(name + " has shape " + c10::str(record->second.shape) + ", the model wants " + c10::str(tensor->shape));
+      }
+      if (tensor->rows.size() == 0) continue;
+      const at::Tensor rows = tensor->rows_of(tensor->*state.flat);
+      if (record->second.dtype != dtype_of(rows)) fail(name + " has another dtype than the run's state");
+      const absl::Status status = reader->read_rows(name, tensor->rows.begin, tensor->rows.size(),
+                                                    {static_cast<std::byte*>(rows.mutable_data_ptr()), rows.nbytes()});
+      if (!status.ok()) fail(std::string(status.message()));
+    }
+  }
+  model_.masters_changed();
+  return manifest.run;
+}
+
+}  // namespace qwen3::rank

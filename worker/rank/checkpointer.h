@@ -1,0 +1,55 @@
+// Writes this rank's part of a checkpoint and reads any checkpoint back onto this rank's shards.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <future>
+#include <string>
+
+#include "checkpoint/manifest.h"
+#include "parallel/fsdp/sharded_model.h"
+#include "parallel/mesh.h"
+#include "qwen3/internal/v1/rank.pb.h"
+#include "spec/run_spec.h"
+
+namespace qwen3::rank {
+
+class Checkpointer {
+ public:
+  struct Place {
+    std::string folder;  // of the job's checkpoints, absolute
+    int32_t attempt = 1;
+    std::string spec_json;
+  };
+  // `prepared` and `skipped` are called from the writing thread. Everything must outlive this.
+  Checkpointer(const spec::RunSpec& run, const parallel::DeviceMesh& mesh, parallel::ShardedModel& model, Place place,
+               std::function<void(const internal::v1::PreparedCheckpoint&)> prepared,
+               std::function<void(int64_t, const std::string&)> skipped);
+  ~Checkpointer();
+
+  // Copies the shards, then writes and syncs them in the background (at once when the run says async = false).
+  // Waits for the write before, so at most one copy exists. A failed write is reported through `skipped`, but for the
+  // run's last checkpoint it is thrown by wait().
+  void save(const checkpoint::RunState& state, bool last);
+  // Returns when nothing is being written.
+  void wait();
+
+  // Shards, and unless `model_only` moments, from a committed checkpoint of any mesh. Throws std::runtime_error that
+  // names the folder and what does not fit.
+  checkpoint::RunState restore(const std::string& folder, bool model_only);
+
+ private:
+  checkpoint::Manifest own_part(const checkpoint::RunState& state) const;
+
+  const spec::RunSpec& run_;
+  const parallel::DeviceMesh& mesh_;
+  parallel::ShardedModel& model_;
+  Place place_;
+  std::function<void(const internal::v1::PreparedCheckpoint&)> prepared_;
+  std::function<void(int64_t, const std::string&)> skipped_;
+  std::future<void> writing_;
+};
+
+// The model's shape as JSON, as the manifest holds it.
+std::string model_json(const spec::ModelShape& shape);
+
+}  // namespace qwen3::rank

@@ -1,0 +1,120 @@
+#include "worker/rank/daemon_link.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <stdexcept>
+
+#include "worker/rank/wire.h"
+
+namespace qwen3::rank {
+namespace {
+
+// A rank is crash-only: without a daemon there is nobody to report to, and its peers see the closed connections.
+[[noreturn]] void exit_orphaned() {
+  std::fputs("the daemon closed the control socket; this rank ends\n", stderr);
+  _exit(70);
+}
+
+}  // namespace
+
+DaemonLink::DaemonLink(int fd) : channel_(fd) {
+  internal::v1::DaemonToRank message;
+  const absl::Status status = channel_.receive(message);
+  if (!status.ok() || !message.has_assignment()) {
+    throw std::runtime_error("the daemon's first message is not an assignment: " + std::string(status.message()));
+  }
+  assignment_ = message.assignment();
+  reader_ = std::thread([this] { read_loop(); });
+}
+
+DaemonLink::~DaemonLink() {
+  {
+    const std::lock_guard lock(mutex_);
+    closing_ = true;
+  }
+  channel_.shutdown();
+  reader_.join();
+}
+
+void DaemonLink::read_loop() {
+  internal::v1::DaemonToRank message;
+  while (channel_.receive(message).ok()) {
+    const std::lock_guard lock(mutex_);
+    if (message.has_store_address()) store_address_ = message.store_address();
+    if (message.has_control()) control_ = message.control();
+    if (message.has_committed_step()) committed_step_ = std::max(committed_step_, message.committed_step());
+    changed_.notify_all();
+  }
+  const std::lock_guard lock(mutex_);
+  if (!closing_) exit_orphaned();
+}
+
+void DaemonLink::send(const internal::v1::RankToDaemon& message) {
+  if (!channel_.send(message).ok()) exit_orphaned();
+}
+
+void DaemonLink::store_ready(int port) {
+  internal::v1::RankToDaemon message;
+  message.set_store_port(port);
+  send(message);
+}
+
+std::string DaemonLink::store_address() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return !store_address_.empty(); });
+  return store_address_;
+}
+
+Orders::Word DaemonLink::word_for(int64_t step) {
+  const std::lock_guard lock(mutex_);
+  if (control_.word() == internal::v1::RANK_WORD_UNSPECIFIED || control_.step() > step) return Orders::kNone;
+  const auto word = static_cast<Orders::Word>(control_.word());
+  control_.Clear();
+  return word;
+}
+
+void DaemonLink::step_done(int64_t step, const StepMetrics* metrics) {
+  internal::v1::RankToDaemon message;
+  message.mutable_step_done()->set_step(step);
+  if (metrics != nullptr) *message.mutable_step_done()->mutable_report() = to_wire(*metrics);
+  send(message);
+}
+
+void DaemonLink::prepared(const internal::v1::PreparedCheckpoint& checkpoint) {
+  internal::v1::RankToDaemon message;
+  *message.mutable_prepared() = checkpoint;
+  send(message);
+}
+
+void DaemonLink::skipped(int64_t step, const std::string& reason) {
+  internal::v1::RankToDaemon message;
+  message.mutable_skipped()->set_step(step);
+  message.mutable_skipped()->set_reason(reason);
+  send(message);
+}
+
+int64_t DaemonLink::committed_step() {
+  const std::lock_guard lock(mutex_);
+  return committed_step_;
+}
+
+void DaemonLink::wait_committed(int64_t step) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return committed_step_ >= step; });
+}
+
+void DaemonLink::finished(const internal::v1::RunFinished& result) {
+  internal::v1::RankToDaemon message;
+  *message.mutable_finished() = result;
+  send(message);
+}
+
+void DaemonLink::failed(const internal::v1::RankFailed& failure) {
+  internal::v1::RankToDaemon message;
+  *message.mutable_failed() = failure;
+  send(message);
+}
+
+}  // namespace qwen3::rank

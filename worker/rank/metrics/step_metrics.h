@@ -1,0 +1,22 @@
+// Every series a step reports. The trainer fills this; it knows no wire format.
+#pragma once
+#include <cstdint>
+#include <optional>
+
+namespace qwen3::rank {
+
+struct StepMetrics {
+  int64_t step = 0;                       // optimizer step, from 1
+  double loss = 0;                        // mean over the global batch's valid tokens, nats
+  double grad_norm = 0;                   // over all axes, before clipping
+  double lr = 0;                          // of this step
+  int64_t valid_tokens = 0;               // of this step, over all ranks; labels != -100
+  double seconds = 0;                     // wall time of the step
+  double tokens_per_second = 0;           // all tokens of the step over all ranks / seconds
+  double mfu = 0;                         // model FLOPs / (peak FLOPs * seconds), 0..1; 0: peak not known
+  int64_t peak_memory_bytes = 0;          // tensor bytes of this rank, since the start
+  double data_seconds = 0;                // spent waiting for data
+  std::optional<double> validation_loss;  // nats per valid token, on steps that validated
+};
+
+}  // namespace qwen3::rank

@@ -1,0 +1,27 @@
+// A run without a service: reports go to the terminal, and the only rank commits its own checkpoints.
+#pragma once
+#include <atomic>
+#include <string>
+
+#include "worker/rank/link.h"
+
+namespace qwen3::rank {
+
+class StandaloneLink : public Link {
+ public:
+  void store_ready(int port) override;
+  std::string store_address() override;
+  Orders::Word word_for(int64_t step) override;
+  void step_done(int64_t step, const StepMetrics* metrics) override;
+  void prepared(const internal::v1::PreparedCheckpoint& checkpoint) override;
+  void skipped(int64_t step, const std::string& reason) override;
+  int64_t committed_step() override { return committed_step_; }
+  void wait_committed(int64_t step) override;
+  void finished(const internal::v1::RunFinished& result) override;
+  void failed(const internal::v1::RankFailed& failure) override;
+
+ private:
+  std::atomic<int64_t> committed_step_ = 0;  // set by the writing thread
+};
+
+}  // namespace qwen3::rank

@@ -1,0 +1,187 @@
+#include "worker/rank/trainer.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <chrono>
+#include <cmath>
+
+#include "parallel/collectives.h"
+#include "parallel/grad_norm.h"
+#include "parallel/ordered_sum.h"
+#include "spec/estimate.h"
+#include "spec/layout.h"
+#include "spec/lr_schedule.h"
+
+namespace qwen3::rank {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+at::ScalarType scalar_type(spec::Precision precision) {
+  switch (precision) {
+    case spec::Precision::kBfloat16:
+      return at::kBFloat16;
+    case spec::Precision::kFloat64:
+      return at::kDouble;
+    case spec::Precision::kFloat32:
+      return at::kFloat;
+  }
+  return at::kFloat;
+}
+
+parallel::UnitOptions unit_options(const spec::RunSpec& run) {
+  return {.ordered = run.ordered,
+          .reshard_after_forward = run.reshard_after_forward,
+          .compute_dtype = scalar_type(run.precision),
+          .state_dtype = run.precision == spec::Precision::kFloat64 ? at::kDouble : at::kFloat};
+}
+
+// Which global microbatch the data-parallel rank `rank` (replicate-major, shard-minor) runs as its k-th.
+int64_t microbatch_of(const spec::RunSpec& run, int64_t rank, int64_t k) {
+  const int64_t shards = run.mesh.degree(spec::Axis::kDpShard);
+  return spec::global_microbatch(rank / shards, rank % shards, k, run.microbatches_per_rank, shards);
+}
+
+}  // namespace
+
+Trainer::Trainer(const spec::RunSpec& run, const parallel::DeviceMesh& mesh, data::Splits data)
+    : run_(run),
+      mesh_(mesh),
+      validation_(std::move(data.validation)),
+      model_(run.model, parameters_, sharded_seams()),
+      sharded_(parameters_, mesh, unit_options(run)),
+      optimizer_(run.optimizer, sharded_),
+      batches_(std::move(data.train), run) {
+  sharded_.initialise(run.seed);
+}
+
+// The model is built before it can be sharded; the seam is first called after both are.
+model::Seams Trainer::sharded_seams() {
+  model::Seams seams = model::plain_seams();
+  seams.around = [this](size_t layer, const at::Tensor& x, const model::Layer& body) {
+    return sharded_.around(layer, x, body);
+  };
+  return seams;
+}
+
+Trainer::Outcome Trainer::step(int64_t step, const Orders& mine) {
+  const auto start = Clock::now();
+  std::vector<model::Microbatch> microbatches;
+  int64_t valid = 0;
+  for (int64_t k = 0; k < run_.microbatches_per_rank; ++k) {
+    microbatches.push_back(batches_.training(step, microbatch_of(run_, mesh_.rank(), k)));
+    valid += valid_tokens(microbatches.back());
+  }
+  const double data_seconds = seconds_since(start);
+
+  const bool first = mesh_.rank() == 0;
+  const std::vector<int64_t> agreed = parallel::all_reduce_sum(
+      {valid, first ? int64_t{mine.word} : 0, first ? int64_t{mine.skip_save} : 0}, mesh_.world());
+  valid = std::max<int64_t>(agreed[0], 1);
+
+  std::vector<double> losses;  // of this rank's microbatches, each already divided by the step's valid tokens
+  for (size_t k = 0; k < microbatches.size(); ++k) {
+    sharded_.set_last_microbatch(k + 1 == microbatches.size());
+    at::Tensor loss = model_.loss(microbatches[k], 1.0 / static_cast<double>(valid));
+    loss.backward();
+    sharded_.end_of_backward();
+    losses.push_back(loss.item<double>());
+  }
+  sharded_.finish_step();
+
+  const double loss = total_loss(losses);
+  const double norm = parallel::grad_norm(sharded_, run_.ordered);
+  check_finite(step, loss, norm, losses);
+  const double lr = run_.optimizer.lr * spec::lr_factor(run_.lr_schedule, step);
+  const bool clip = run_.max_norm > 0 && norm > run_.max_norm;
+  optimizer_.step(step, lr, clip ? run_.max_norm / (norm + 1e-6) : 1.0);
+  sharded_.masters_changed();
+
+  const double seconds = seconds_since(start);
+  const double tokens = static_cast<double>(run_.global_batch_size * run_.data.seq_len);
+  Outcome outcome;
+  outcome.orders = {static_cast<Orders::Word>(agreed[1]), agreed[2] != 0};
+  outcome.metrics = {.step = step,
+                     .loss = loss,
+                     .grad_norm = norm,
+                     .lr = lr,
+                     .valid_tokens = agreed[0],
+                     .seconds = seconds,
+                     .tokens_per_second = tokens / seconds,
+                     .data_seconds = data_seconds};
+  if (run_.peak_flops > 0) {
+    outcome.metrics.mfu = spec::flops_per_token(run_.model, run_.data.seq_len) * tokens /
+                          (seconds * run_.peak_flops * static_cast<double>(mesh_.world().size()));
+  }
+  return outcome;
+}
+
+// Folded over the global microbatch index in the same tree as the gradients.
+double Trainer::total_loss(const std::vector<double>& losses) const {
+  const at::Tensor all = parallel::all_gather(at::tensor(losses, at::kDouble), mesh_.world());  // [ranks, K]
+  const auto by_rank = all.accessor<double, 2>();
+  std::vector<double> by_microbatch(static_cast<size_t>(all.numel()));
+  for (int64_t rank = 0; rank < all.size(0); ++rank) {
+    for (int64_t k = 0; k < all.size(1); ++k) by_microbatch[microbatch_of(run_, rank, k)] = by_rank[rank][k];
+  }
+  return parallel::tree_sum(std::move(by_microbatch));
+}
+
+// Every rank sees the same loss and norm, so all throw or none does.
+void Trainer::check_finite(int64_t step, double loss, double norm, const std::vector<double>& losses) const {
+  if (std::isfinite(loss) && std::isfinite(norm)) return;
+  const auto& tensors = sharded_.tensors();
+  int64_t bad = -1;  // 0: the loss; i + 1: tensor i
+  for (double l : losses) bad = std::isfinite(l) ? bad : 0;
+  for (size_t i = 0; i < tensors.size() && bad < 0; ++i) {
+    if (!tensors[i]->grad.isfinite().all().item<bool>()) bad = static_cast<int64_t>(i) + 1;
+  }
+  const at::Tensor all = parallel::all_gather(at::tensor({bad}, at::kLong), mesh_.world());
+  for (int64_t rank = 0; rank < all.size(0); ++rank) {
+    const int64_t where = all[rank][0].item<int64_t>();
+    if (where < 0) continue;
+    const std::string thing = where == 0 ? "the loss" : "the gradient of " + tensors[where - 1]->name;
+    throw NonFiniteError(step, rank,
+                         "step " + std::to_string(step) + ": " + thing + " on rank " + std::to_string(rank) +
+                             " is not finite (loss " + std::to_string(loss) + ", gradient norm " +
+                             std::to_string(norm) + "); nothing of the step was applied");
+  }
+  throw NonFiniteError(step, 0,
+                       "step " + std::to_string(step) +
+                           ": the gradient norm overflows though every gradient "
+                           "is finite; nothing of the step was applied");
+}
+
+double Trainer::validate() {
+  c10::NoGradGuard no_grad;
+  const spec::ValidationSpec& spec = run_.validation;
+  const int64_t batch = spec.data.local_batch_size;
+  int64_t microbatches = (validation_->sequences() + batch - 1) / batch;
+  if (spec.steps > 0) microbatches = std::min(microbatches, spec.steps);
+  const int64_t ranks = mesh_.world().size();
+  const int64_t rounds = (microbatches + ranks - 1) / ranks;  // the same on every rank: each forward is a collective
+  std::vector<double> losses, tokens;
+  for (int64_t round = 0; round < rounds; ++round) {
+    const int64_t m = round * ranks + mesh_.rank();
+    model::Microbatch microbatch = consecutive(*validation_, m * batch, batch);
+    if (m >= microbatches) microbatch.labels.fill_(-100);
+    tokens.push_back(static_cast<double>(valid_tokens(microbatch)));
+    losses.push_back(model_.loss(microbatch, 1.0).item<double>());
+  }
+  const at::Tensor all =
+      parallel::all_gather(at::stack({at::tensor(losses, at::kDouble), at::tensor(tokens, at::kDouble)}),
+                           mesh_.world());  // [ranks, 2, rounds]
+  const auto values = all.accessor<double, 3>();
+  double loss = 0, count = 0;
+  for (int64_t round = 0; round < rounds; ++round) {  // in microbatch order, so the sum does not depend on the mesh
+    for (int64_t rank = 0; rank < ranks; ++rank) {
+      loss += values[rank][0][round];
+      count += values[rank][1][round];
+    }
+  }
+  return loss / std::max(count, 1.0);
+}
+
+}  // namespace qwen3::rank
