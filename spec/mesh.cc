@@ -7,13 +7,20 @@ std::string_view axis_name(Axis axis) {
   return kNames[static_cast<int>(axis)];
 }
 
+int64_t saturating_multiply(int64_t a, int64_t b) {
+  int64_t product = 0;
+  return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
+}
+
 int64_t Mesh::world_size() const {
   int64_t size = 1;
-  for (const int64_t degree : degrees) size *= degree;
+  for (const int64_t degree : degrees) size = saturating_multiply(size, degree);
   return size;
 }
 
-int64_t Mesh::data_parallel_size() const { return degree(Axis::kDpReplicate) * degree(Axis::kDpShard); }
+int64_t Mesh::data_parallel_size() const {
+  return saturating_multiply(degree(Axis::kDpReplicate), degree(Axis::kDpShard));
+}
 
 Coordinates coordinates_of(const Mesh& mesh, int64_t rank) {
   Coordinates coordinates{};

@@ -28,7 +28,8 @@ void make_paths_absolute(v1::JobSpec& spec, const std::string& base);
 // its defaults. Paths are looked up on this machine and must be absolute.
 std::vector<Violation> check(const v1::JobSpec& spec, const Environment& environment);
 
-// REQUIRES: check(spec) is empty.
+// REQUIRES: spec has its defaults. The result may be run only if check(spec) is empty; what a mistake leaves unknown is
+// taken as a default (an unknown flavor as debugmodel), so that the other rules can be checked.
 RunSpec run_spec_from_job(const v1::JobSpec& spec, const Environment& environment);
 
 }  // namespace qwen3::spec::config
