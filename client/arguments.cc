@@ -199,8 +199,8 @@ int run_cli(int argc, const char* const* argv, const Console& console) try {
       "own\n"
       "doing, 11 by infrastructure, 12 cancelled, 13 a call took too long, 124 --timeout, 130 detached by Ctrl-C.\n"
       "Example:\n  qwen3ctl local up --workers 2 && qwen3ctl submit configs/debugmodel.toml --watch");
-  app.require_subcommand(1);
-  app.fallthrough();  // global options may stand behind the command
+  app.require_subcommand(0, 1);  // its absence is checked below, so that a misspelt one is named
+  app.fallthrough();             // global options may stand behind the command
   Context context(console);
   app.set_version_flag("--version", absl::StrCat("qwen3ctl ", std::string(build_id())));
   app.add_option("--address", context.address,
@@ -216,6 +216,10 @@ int run_cli(int argc, const char* const* argv, const Console& console) try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e, console.out, console.err) == 0 ? kSucceeded : kUsage;
+  }
+  if (!body) {
+    console.err << "A subcommand is required\nRun with --help for more information.\n";
+    return kUsage;
   }
   context.output = output == "json" ? Output::kJson : Output::kTable;
   const Result result = body(context);

@@ -1,0 +1,143 @@
+// Processes and state of a local service.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "client/arguments.h"
+#include "client/exit_code.h"
+#include "client/local/process.h"
+#include "client/local/state.h"
+
+namespace qwen3::client::local {
+namespace {
+
+using ::testing::HasSubstr;
+
+// A child that waits to be killed.
+class Sleeper {
+ public:
+  Sleeper() : process_(spawn({"/bin/sleep", "1000"}, "/dev/null")) {}
+  ~Sleeper() {
+    kill(process_.pid, SIGKILL);
+    waitpid(process_.pid, nullptr, 0);
+  }
+  const ProcessId& process() const { return process_; }
+
+ private:
+  ProcessId process_;
+};
+
+std::string fresh_dir(const std::string& name) {
+  const std::string dir = ::testing::TempDir() + "/local_test_" + name;
+  std::filesystem::remove_all(dir);
+  std::filesystem::create_directories(dir);
+  return dir;
+}
+
+int run(std::vector<std::string> arguments, std::string* err) {
+  arguments.insert(arguments.begin(), "qwen3ctl");
+  std::vector<const char*> argv;
+  for (const std::string& argument : arguments) argv.push_back(argument.c_str());
+  std::istringstream in;
+  std::ostringstream out, errors;
+  const int code = run_cli(static_cast<int>(argv.size()), argv.data(), {in, out, errors});
+  if (err != nullptr) *err = errors.str();
+  return code;
+}
+
+TEST(Process, ItsIdentityHoldsUntilItIsGone) {
+  auto sleeper = std::make_unique<Sleeper>();
+  const ProcessId process = sleeper->process();
+  EXPECT_GT(process.start_time, 0);
+  EXPECT_EQ(identify(process.pid), process);
+  EXPECT_TRUE(is_alive(process));
+  sleeper.reset();
+  EXPECT_FALSE(is_alive(process));
+  EXPECT_FALSE(send_signal(process, SIGTERM));
+}
+
+TEST(Process, AZombieIsNotAlive) {
+  const ProcessId process = spawn({"/bin/true"}, "/dev/null");
+  siginfo_t info;
+  waitid(P_PID, process.pid, &info, WEXITED | WNOWAIT);  // dead, not reaped
+  EXPECT_FALSE(is_alive(process));
+  waitpid(process.pid, nullptr, 0);
+}
+
+TEST(Process, AnotherProcessWithTheSameNumberIsNotSignalled) {
+  const Sleeper sleeper;
+  ProcessId earlier = sleeper.process();
+  --earlier.start_time;
+  EXPECT_FALSE(send_signal(earlier, SIGKILL));
+  ProcessId other_boot = sleeper.process();
+  other_boot.boot_id = "another";
+  EXPECT_FALSE(send_signal(other_boot, SIGKILL));
+  EXPECT_TRUE(is_alive(sleeper.process()));
+
+  EXPECT_TRUE(send_signal(sleeper.process(), SIGKILL));
+}
+
+TEST(LocalState, IsReadBackAsWritten) {
+  LocalState state{.dir = fresh_dir("state"),
+                   .address = "127.0.0.1:4000",
+                   .ports = {4000, 4001, 4002},
+                   .slots = 2,
+                   .supervisor = {.pid = 7, .start_time = 70, .boot_id = "boot"},
+                   .coordinator = {.name = "coordinator", .process = {.pid = 8}, .restarts = 3}};
+  state.workers.push_back({.name = "local-0", .process = {.pid = 9}});
+  save_state(state);
+  const auto read = load_state(state.dir);
+  ASSERT_TRUE(read.has_value());
+  EXPECT_EQ(read->address, state.address);
+  EXPECT_EQ(read->ports.http, 4002);
+  EXPECT_EQ(read->supervisor, state.supervisor);
+  EXPECT_EQ(read->coordinator.restarts, 3);
+  ASSERT_EQ(read->workers.size(), 1);
+  EXPECT_EQ(read->workers[0].process.pid, 9);
+}
+
+TEST(LocalState, ATornFileIsNoState) {
+  const std::string dir = fresh_dir("torn");
+  EXPECT_FALSE(load_state(dir).has_value());
+  std::ofstream(dir + "/local.json") << "{\"address\": \"127.0";
+  EXPECT_FALSE(load_state(dir).has_value());
+}
+
+TEST(LocalDown, StopsWhatItStartedAndSparesAProcessThatGotTheSameNumberLater) {
+  const Sleeper ours, stranger;
+  LocalState state{.dir = fresh_dir("down")};
+  state.supervisor = {.pid = 0};  // was killed
+  state.coordinator = {.name = "coordinator", .process = ours.process()};
+  ProcessId reused = stranger.process();
+  reused.start_time -= 1;
+  state.workers.push_back({.name = "local-0", .process = reused});
+  save_state(state);
+
+  EXPECT_EQ(run({"local", "down", "--dir", state.dir}, nullptr), kSucceeded);
+
+  EXPECT_FALSE(is_alive(ours.process()));
+  EXPECT_TRUE(is_alive(stranger.process()));
+  EXPECT_FALSE(load_state(state.dir).has_value());
+}
+
+TEST(LocalStatus, NoServiceIsNotFound) {
+  std::string err;
+  EXPECT_EQ(run({"local", "status", "--dir", fresh_dir("none")}, &err), kNotFound);
+  EXPECT_THAT(err, HasSubstr("no local service runs in"));
+}
+
+TEST(LocalUp, NamesTheBinaryThatIsMissing) {
+  std::string err;
+  const std::string dir = fresh_dir("missing");
+  EXPECT_EQ(run({"local", "up", "--dir", dir, "--bin-dir", dir}, &err), kNotFound);
+  EXPECT_THAT(err, HasSubstr("there is no " + dir + "/qwen3-coordinator"));
+}
+
+}  // namespace
+}  // namespace qwen3::client::local
