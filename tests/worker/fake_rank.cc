@@ -128,6 +128,8 @@ int main(int argc, char** argv) {
     finish(channel);
   } else if (behaviour == "hang") {
     hang(channel);
+  } else if (behaviour == "hang, deaf to its socket") {  // so that only the kernel can end it
+    while (true) ::pause();
   } else if (behaviour == "crash") {
     ::raise(SIGSEGV);
   } else if (behaviour == "fail") {
