@@ -124,9 +124,50 @@ TEST_F(DaemonTest, IntroducesItselfAndProvesThatItSeesTheCheckpointRoot) {
   EXPECT_GT(first.cores(), 0);
   EXPECT_GT(first.memory_bytes(), 0);
   EXPECT_EQ(first.checkpoint_root_probe(), "");
-  const Hello second = coordinator_.expect(WorkerMessage::kHello).hello();
+  const Hello second = coordinator_.welcome();
   EXPECT_EQ(second.checkpoint_root_probe(), "seen");
   EXPECT_EQ(second.incarnation(), first.incarnation());
+}
+
+TEST_F(DaemonTest, SaysNothingButHelloBeforeItIsAdmitted) {
+  start();
+  Welcome welcome;
+  welcome.set_probe_file("/dev/null");
+  coordinator_.welcome(welcome);
+  coordinator_.expect(WorkerMessage::kHello);  // the probe's answer; several beats would be due by now
+  EXPECT_FALSE(coordinator_.has(WorkerMessage::kBeat));
+  CoordinatorMessage admitted;
+  admitted.mutable_welcome();
+  coordinator_.send(admitted);
+  coordinator_.expect(WorkerMessage::kBeat);
+}
+
+TEST_F(DaemonTest, ACoordinatorThatFallsSilentForALeaseIsConnectedToAnew) {
+  start();
+  Welcome welcome;
+  welcome.set_lease_ms(100);
+  const Hello first = coordinator_.welcome(welcome);
+  const Hello again = coordinator_.welcome(welcome);  // no BeatAck came
+  EXPECT_EQ(again.incarnation(), first.incarnation());
+}
+
+TEST_F(DaemonTest, AnExitIsToldWhenTheRanksLastLinesAreAcknowledged) {
+  options_.exit_record_wait = testing::kPatience;
+  start_and_welcome();
+  coordinator_.acknowledge_records(false);
+  coordinator_.send(assign("fail"));
+  EXPECT_TRUE(ended(std::stoi(coordinator_.log_line_after("pid "))));
+  for (int beat = 0; beat < 5; ++beat) coordinator_.expect(WorkerMessage::kBeat);  // drops an exit told too early
+  coordinator_.acknowledge_records(true);
+  EXPECT_EQ(expect_exit().exit_code(), 1);
+}
+
+TEST_F(DaemonTest, AnExitDoesNotWaitForEverForItsRecords) {
+  options_.exit_record_wait = std::chrono::milliseconds(20);
+  start_and_welcome();
+  coordinator_.acknowledge_records(false);
+  coordinator_.send(assign("fail"));
+  EXPECT_EQ(expect_exit().exit_code(), 1);
 }
 
 TEST_F(DaemonTest, AnUnreadableProbeIsNamedToTheCoordinator) {
@@ -219,6 +260,7 @@ TEST_F(DaemonTest, ARankThatIsKilledIsReportedWithItsSignal) {
   EXPECT_EQ(exit.exit_code(), -1);
   EXPECT_FALSE(exit.finished());
   EXPECT_FALSE(exit.oom_killed());
+  EXPECT_FALSE(exit.aborted());
 }
 
 TEST_F(DaemonTest, ARankThatCrashesIsReportedWithItsSignal) {
@@ -340,6 +382,7 @@ TEST_F(DaemonTest, AbortKillsEveryRankAndTheNextAssignmentWaitsForTheirSlots) {
   std::vector<std::pair<int, int>> ends;                          // attempt, signal
   for (int i = 0; i < 4; ++i) {
     const RankExit exit = expect_exit();
+    EXPECT_EQ(exit.aborted(), exit.key().attempt() == 1);
     ends.emplace_back(exit.key().attempt(), exit.signal());
   }
   EXPECT_THAT(ends, UnorderedElementsAre(std::pair(1, 9), std::pair(1, 9), std::pair(2, 0), std::pair(2, 0)));

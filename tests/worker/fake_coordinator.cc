@@ -28,6 +28,7 @@ void FakeCoordinator::start() {
 
 void FakeCoordinator::stop() {
   if (!server_) return;
+  acknowledge_records(true);  // nothing may hold the server up
   server_->Shutdown(std::chrono::system_clock::now());
   server_->Wait();
   server_.reset();
@@ -55,7 +56,7 @@ grpc::Status FakeCoordinator::PushRecords(grpc::ServerContext* context, RecordSt
   RecordBatch batch;
   while (stream->Read(&batch)) {
     {
-      const std::lock_guard lock(mutex_);
+      std::unique_lock lock(mutex_);
       const auto add = [](auto& all, const auto& record) {
         const bool repeated = std::any_of(all.begin(), all.end(), [&](const auto& other) {
           return other.attempt() == record.attempt() && other.rank() == record.rank() && other.seq() == record.seq();
@@ -65,6 +66,7 @@ grpc::Status FakeCoordinator::PushRecords(grpc::ServerContext* context, RecordSt
       for (const auto& record : batch.logs()) add(logs_, record);
       for (const auto& record : batch.metrics()) add(metrics_, record);
       changed_.notify_all();
+      changed_.wait(lock, [&] { return acknowledge_records_ || context->IsCancelled(); });
     }
     RecordAck ack;
     ack.set_batch(batch.batch());
@@ -97,6 +99,12 @@ void FakeCoordinator::send(const CoordinatorMessage& message) {
   const std::lock_guard lock(mutex_);
   ASSERT_NE(session_, nullptr) << "no session to send on: " << message.ShortDebugString();
   session_->Write(message);
+}
+
+void FakeCoordinator::acknowledge_records(bool acknowledge) {
+  const std::lock_guard lock(mutex_);
+  acknowledge_records_ = acknowledge;
+  changed_.notify_all();
 }
 
 Hello FakeCoordinator::welcome(const Welcome& welcome) {

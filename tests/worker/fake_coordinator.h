@@ -35,6 +35,8 @@ class FakeCoordinator final : public internal::v1::WorkerSessionService::Service
   // Whether a message of this kind has come and was not looked at.
   bool has(internal::v1::WorkerMessage::MessageCase kind);
   void send(const internal::v1::CoordinatorMessage& message);
+  // While false, batches of records are kept and not acknowledged.
+  void acknowledge_records(bool acknowledge);
   // Expects Hello and answers Welcome.
   internal::v1::Hello welcome(const internal::v1::Welcome& welcome = {});
 
@@ -56,6 +58,7 @@ class FakeCoordinator final : public internal::v1::WorkerSessionService::Service
   std::unique_ptr<grpc::Server> server_;
   std::mutex mutex_;
   std::condition_variable changed_;
+  bool acknowledge_records_ = true;                   // under mutex_
   SessionStream* session_ = nullptr;                  // under mutex_
   std::deque<internal::v1::WorkerMessage> messages_;  // under mutex_
   std::vector<v1::LogRecord> logs_;                   // under mutex_; in order of arrival, without repeats

@@ -144,6 +144,18 @@ TEST(Spool, ARestartedAttemptNumberOfAnotherEpochCountsAnew) {
   EXPECT_EQ(batch->logs(0).attempt(), 2);
 }
 
+TEST(Spool, KnowsWhoseRecordsAreNotAcknowledged) {
+  Spool spool;
+  EXPECT_FALSE(spool.holds(kFirst, 0));
+  spool.add(kFirst, log("a"));
+  spool.add(kFirst, metric(1));
+  EXPECT_TRUE(spool.holds(kFirst, 0));
+  EXPECT_FALSE(spool.holds(kFirst, 1));
+  EXPECT_FALSE(spool.holds(kSecond, 0));
+  spool.acknowledge(spool.next_batch(kAll)->batch());
+  EXPECT_FALSE(spool.holds(kFirst, 0));
+}
+
 TEST(Spool, AClosedAttemptKeepsWhatIsNotAcknowledged) {
   Spool spool;
   spool.add(kFirst, log("last words"));

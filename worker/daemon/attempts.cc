@@ -5,20 +5,14 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <set>
 
 #include "absl/strings/str_cat.h"
-#include "worker/daemon/host.h"
-#include "worker/daemon/rank_environment.h"
 
 namespace qwen3::worker {
 namespace {
 
-using internal::v1::Assign;
 using internal::v1::CoordinatorMessage;
 using internal::v1::DaemonToRank;
-using internal::v1::RankAssignment;
 using internal::v1::RankToDaemon;
 using internal::v1::WorkerMessage;
 
@@ -42,12 +36,6 @@ WorkerMessage store_message(const AttemptId& id, const std::string& address) {
   return message;
 }
 
-WorkerMessage exit_message(const internal::v1::RankExit& exit) {
-  WorkerMessage message;
-  *message.mutable_rank_exit() = exit;
-  return message;
-}
-
 }  // namespace
 
 Attempts::Attempts(const DaemonOptions& options, std::shared_ptr<EventLoop> loop, Spool& spool, Outlet outlet)
@@ -61,10 +49,11 @@ void Attempts::handle(const CoordinatorMessage& message) {
       return on_store_address(message.store_address());
     case CoordinatorMessage::kAbort: {
       const AttemptId id = id_of(message.abort().key());
-      std::erase_if(waiting_, [&](const Assign& assign) { return id_of(assign.key()) == id; });
+      std::erase_if(waiting_, [&](const internal::v1::Assign& assign) { return id_of(assign.key()) == id; });
       if (Attempt* attempt = find(id)) {
         spdlog::info("{}: aborted: {}", to_string(id), message.abort().reason());
-        kill(*attempt);
+        abort(*attempt);
+        for (auto& [rank, state] : attempt->ranks) state.prepared.clear();
       }
       return;
     }
@@ -86,140 +75,11 @@ void Attempts::handle(const CoordinatorMessage& message) {
       }
       return;
     }
+    case CoordinatorMessage::kBeatAck:
     case CoordinatorMessage::kWelcome:
     case CoordinatorMessage::MESSAGE_NOT_SET:
       return;
   }
-}
-
-// ---- Starting ----
-
-void Attempts::assign(const Assign& assign) {
-  const AttemptId id = id_of(assign.key());
-  if (find(id) != nullptr) return reply(id, absl::OkStatus());  // said before, the answer was lost
-  const bool waits =
-      std::any_of(waiting_.begin(), waiting_.end(), [&](const Assign& other) { return id_of(other.key()) == id; });
-  if (waits) return;
-  if (const absl::Status status = check(assign); !status.ok()) return reply(id, status);
-  if (slots_are_leaving(assign)) {
-    waiting_.push_back(assign);
-    return;
-  }
-  reply(id, start_ranks(assign));
-}
-
-absl::Status Attempts::check(const Assign& assign) const {
-  const AttemptId id = id_of(assign.key());
-  if (assign.ranks().empty()) return absl::InvalidArgumentError(absl::StrCat(to_string(id), ": no ranks to start"));
-  std::set<int32_t> slots, ranks;
-  for (const auto& item : assign.ranks()) {
-    if (item.slot() < 0 || item.slot() >= options_.slots) {
-      return absl::InvalidArgumentError(absl::StrCat(to_string(id), ": rank ", item.rank(), " is for slot ",
-                                                     item.slot(), ", but this worker has slots 0 to ",
-                                                     options_.slots - 1));
-    }
-    if (!slots.insert(item.slot()).second || !ranks.insert(item.rank()).second) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(to_string(id), ": rank ", item.rank(), " or slot ", item.slot(), " is named twice"));
-    }
-  }
-  for (const auto& [other, attempt] : attempts_) {
-    if (other.job == id.job && other.epoch > id.epoch) {
-      return absl::FailedPreconditionError(absl::StrCat(to_string(id), ": epoch ", other.epoch, " runs here"));
-    }
-    for (const auto& [rank, state] : attempt.ranks) {
-      if (state.process && !state.killed && slots.count(state.slot) != 0) {
-        return absl::FailedPreconditionError(
-            absl::StrCat(to_string(id), ": slot ", state.slot, " is held by rank ", rank, " of ", to_string(other)));
-      }
-    }
-  }
-  return absl::OkStatus();
-}
-
-bool Attempts::slots_are_leaving(const Assign& assign) const {
-  for (const auto& [id, attempt] : attempts_) {
-    for (const auto& [rank, state] : attempt.ranks) {
-      for (const auto& item : assign.ranks()) {
-        if (state.process && state.slot == item.slot()) return true;
-      }
-    }
-  }
-  return false;
-}
-
-absl::Status Attempts::start_ranks(const Assign& assign) {
-  const AttemptId id = id_of(assign.key());
-  Attempt& attempt = attempts_[id];
-  for (const auto& item : assign.ranks()) {
-    RankAssignment assignment = assign.assignment();
-    assignment.set_job(id.job);
-    assignment.set_attempt(id.attempt);
-    assignment.set_epoch(id.epoch);
-    assignment.set_rank(item.rank());
-    assignment.set_slot(item.slot());
-    assignment.set_advertise_address(options_.advertise_address);
-    assignment.set_advertise_interface(options_.advertise_interface);
-    if (const absl::Status status = start_rank(id, attempt, assignment); !status.ok()) {
-      attempts_.erase(id);  // kills those that were started
-      spool_.close(id);
-      return status;
-    }
-  }
-  spdlog::info("{}: {} ranks started", to_string(id), assign.ranks_size());
-  return absl::OkStatus();
-}
-
-absl::Status Attempts::start_rank(const AttemptId& id, Attempt& attempt, const RankAssignment& assignment) {
-  const int32_t number = assignment.rank();
-  const Command command{
-      .binary = options_.rank_binary,
-      .arguments = {"--control-fd", "3"},
-      .environment =
-          rank_environment(assignment, options_, host_cores(), [](const char* name) { return getenv(name); }),
-  };
-  oom_.increased();  // what the kernel killed before is not this rank
-  auto process =
-      RankProcess::start(command, {.on_message =
-                                       [this, id, number](RankToDaemon message) {
-                                         loop_->post([this, id, number, message = std::move(message)]() mutable {
-                                           on_rank_message(id, number, std::move(message));
-                                         });
-                                       },
-                                   .on_output =
-                                       [this, id, number](std::vector<LogLine> lines) {
-                                         loop_->post([this, id, number, lines = std::move(lines)]() mutable {
-                                           on_rank_output(id, number, std::move(lines));
-                                         });
-                                       },
-                                   .on_exit =
-                                       [this, id, number](ExitStatus status) {
-                                         loop_->post([this, id, number, status] { on_rank_exit(id, number, status); });
-                                       }});
-  if (!process.ok()) return process.status();
-  Rank& rank = attempt.ranks[number];
-  rank.slot = assignment.slot();
-  rank.process = *std::move(process);
-  *rank.exit.mutable_key() = key_of(id);
-  rank.exit.set_rank(number);
-  DaemonToRank message;
-  *message.mutable_assignment() = assignment;
-  tell(id, number, message);
-  return absl::OkStatus();
-}
-
-void Attempts::start_waiting() {
-  for (Assign& assign : std::exchange(waiting_, {})) this->assign(assign);
-}
-
-void Attempts::reply(const AttemptId& id, const absl::Status& status) {
-  if (!status.ok()) spdlog::warn("assignment refused: {}", std::string(status.message()));
-  WorkerMessage message;
-  auto* answer = message.mutable_assign_reply();
-  *answer->mutable_key() = key_of(id);
-  answer->set_accepted(status.ok());
-  answer->set_message(std::string(status.message()));
-  outlet_.send(std::move(message));
 }
 
 // ---- What ranks say ----
@@ -291,7 +151,6 @@ void Attempts::on_step(const AttemptId& id, Attempt& attempt, int32_t rank, inte
 
 // A rank that is done ends by itself. One that hangs on the way out, in a driver say, would hold its slot for ever.
 void Attempts::on_last_word(const AttemptId& id, int32_t rank) {
-  attempts_.at(id).ranks.at(rank).said_last_word = true;
   loop_->after(options_.exit_grace, [this, id, rank] {
     Attempt* attempt = find(id);
     if (attempt == nullptr) return;
@@ -327,16 +186,43 @@ void Attempts::on_rank_exit(const AttemptId& id, int32_t rank, ExitStatus status
   const bool out_of_memory = oom_.increased();
   state.exit.set_exit_code(status.exit_code);
   state.exit.set_signal(status.signal);
+  if (status.signal != SIGKILL) state.exit.set_aborted(false);  // it ended by itself, a moment before
   state.exit.set_oom_killed(out_of_memory && status.signal == SIGKILL && !state.killed);
   if (status.signal != 0) {
     spdlog::info("{}: rank {} ended by signal {} at step {}", to_string(id), rank, status.signal, state.step);
   } else {
     spdlog::info("{}: rank {} exited {} at step {}", to_string(id), rank, status.exit_code, state.step);
   }
-  if (!attempt->stale) outlet_.send(exit_message(state.exit));
+  if (!attempt->stale) report_exit(id, rank);
   forget_if_over(id);
   start_waiting();
   outlet_.changed();
+}
+
+// A watcher of the job is to miss nothing of a rank whose end he is told.
+void Attempts::report_exit(const AttemptId& id, int32_t rank) {
+  Rank& state = find(id)->ranks.at(rank);
+  if (!spool_.holds(id, rank)) return send_exit(state);
+  state.exit_waits = true;
+  loop_->after(options_.exit_record_wait, [this, id, rank] {
+    Attempt* attempt = find(id);
+    if (attempt != nullptr && attempt->ranks.at(rank).exit_waits) send_exit(attempt->ranks.at(rank));
+  });
+}
+
+void Attempts::send_exit(Rank& rank) {
+  rank.exit_waits = false;
+  WorkerMessage message;
+  *message.mutable_rank_exit() = rank.exit;
+  outlet_.send(std::move(message));
+}
+
+void Attempts::records_taken() {
+  for (auto& [id, attempt] : attempts_) {
+    for (auto& [rank, state] : attempt.ranks) {
+      if (state.exit_waits && !spool_.holds(id, rank)) send_exit(state);
+    }
+  }
 }
 
 // ---- What the coordinator says ----
@@ -382,7 +268,7 @@ void Attempts::drop_stale(const google::protobuf::RepeatedPtrField<internal::v1:
     if (attempt == nullptr) continue;
     spdlog::warn("{}: no longer current, its ranks are killed", to_string(id));
     attempt->stale = true;
-    kill(*attempt);
+    abort(*attempt);
     forget_if_over(id);
   }
 }
@@ -396,8 +282,8 @@ void Attempts::say_again() {
       outlet_.send(std::move(message));
     } else {
       reply(id, absl::OkStatus());
-      if (!attempt.store.empty()) outlet_.send(store_message(id, attempt.store));
     }
+    if (!attempt.store.empty()) outlet_.send(store_message(id, attempt.store));
     for (const auto& [rank, state] : attempt.ranks) {
       for (const auto& [step, checkpoint] : state.prepared) outlet_.send(prepared_message(id, rank, checkpoint));
     }
@@ -407,7 +293,7 @@ void Attempts::say_again() {
       outlet_.send(std::move(message));
     }
     for (const auto& [rank, state] : attempt.ranks) {
-      if (!state.process && !state.exit_acknowledged) outlet_.send(exit_message(state.exit));
+      if (!state.process && !state.exit_acknowledged) report_exit(id, rank);
     }
   }
 }
@@ -451,13 +337,14 @@ bool Attempts::any_unacknowledged() const { return !attempts_.empty(); }
 
 void Attempts::kill_all() {
   waiting_.clear();
-  for (auto& [id, attempt] : attempts_) kill(attempt);
+  for (auto& [id, attempt] : attempts_) abort(attempt);
 }
 
-void Attempts::kill(Attempt& attempt) {
+void Attempts::abort(Attempt& attempt) {
   for (auto& [rank, state] : attempt.ranks) {
     if (!state.process) continue;
     state.killed = true;
+    state.exit.set_aborted(true);
     state.process->kill();
   }
 }
@@ -476,6 +363,7 @@ void Attempts::tell(const AttemptId& id, int32_t rank, const DaemonToRank& messa
   const absl::Status status = it->second.process->send(message);
   if (absl::IsDeadlineExceeded(status)) {
     spdlog::error("{}: rank {} does not read its control socket: killed", to_string(id), rank);
+    it->second.killed = true;
     it->second.process->kill();
   }
 }

@@ -39,6 +39,8 @@ class Attempts {
   void drop_stale(const google::protobuf::RepeatedPtrField<internal::v1::AttemptKey>& stale);
   // A new session: says again what may have been lost, and what is not acknowledged.
   void say_again();
+  // Records were acknowledged: an exit may have waited for them.
+  void records_taken();
   void kill_all();
 
   std::vector<internal::v1::RunningAttempt> running() const;
@@ -51,11 +53,11 @@ class Attempts {
     int32_t slot = 0;
     std::unique_ptr<RankProcess> process;  // null once reaped
     bool killed = false;                   // by us
-    bool said_last_word = false;           // finished or failed
     int64_t step = 0;                      // newest one done
     std::string phase;
     std::map<int64_t, internal::v1::PreparedCheckpoint> prepared;  // by step; not acknowledged
     internal::v1::RankExit exit;                                   // filled as its parts become known
+    bool exit_waits = false;                                       // for the rank's records to be acknowledged
     bool exit_acknowledged = false;
   };
   struct Attempt {
@@ -82,13 +84,16 @@ class Attempts {
   void on_rank_output(const AttemptId& id, int32_t rank, std::vector<LogLine> lines);
   void on_rank_exit(const AttemptId& id, int32_t rank, ExitStatus status);
 
+  void report_exit(const AttemptId& id, int32_t rank);
+  void send_exit(Rank& rank);
+
   void on_store_address(const internal::v1::StoreAddress& message);
   void on_prepared_ack(const internal::v1::PreparedAck& ack);
   void on_exit_ack(const internal::v1::RankExitAck& ack);
 
   Attempt* find(const AttemptId& id);
   void tell(const AttemptId& id, int32_t rank, const internal::v1::DaemonToRank& message);
-  void kill(Attempt& attempt);
+  void abort(Attempt& attempt);
   void forget_if_over(const AttemptId& id);
 
   const DaemonOptions& options_;

@@ -77,6 +77,8 @@ CoordinatorLink::CoordinatorLink(std::string address, std::string worker, std::s
 
 void CoordinatorLink::open() {
   if (closed_ || session_) return;
+  probe_answered_ = silent_ = false;
+  heard_ = EventLoop::Clock::now();
   session_ = Session::open(
       [this](grpc::ClientContext* context, Session::Reactor* reactor) {
         session_stub_->async()->Session(context, reactor);
@@ -110,27 +112,39 @@ bool CoordinatorLink::send(WorkerMessage message) {
   return true;
 }
 
+void CoordinatorLink::check_silence() {
+  if (!session_ || silent_ || EventLoop::Clock::now() - heard_ < patience_) return;
+  silent_ = true;
+  session_->cancel();
+}
+
 void CoordinatorLink::on_session_message(const CoordinatorMessage& message) {
-  if (closed_) return;
-  if (!message.has_welcome()) {
+  if (closed_ || !session_) return;
+  heard_ = EventLoop::Clock::now();
+  if (message.has_welcome()) {
+    on_welcome(message.welcome());
+  } else if (ready_) {
     handlers_.on_message(message);
+  }
+}
+
+// The first Welcome asks for the probe's content, the second admits.
+void CoordinatorLink::on_welcome(const Welcome& welcome) {
+  if (welcome.lease_ms() > 0) patience_ = std::chrono::milliseconds(welcome.lease_ms());
+  if (!welcome.probe_file().empty()) {
+    if (std::exchange(probe_answered_, true)) return;
+    WorkerMessage answer;
+    *answer.mutable_hello() = handlers_.hello();
+    answer.mutable_hello()->set_checkpoint_root_probe(read_probe(welcome));
+    session_->send(std::move(answer));
     return;
   }
-  const Welcome& welcome = message.welcome();
-  const bool first = !std::exchange(ready_, true);
-  if (first) {
-    spdlog::info("session with the coordinator at {} stands", address_);
-    session_backoff_.reset();
-    last_error_.clear();
-    if (!welcome.probe_file().empty()) {
-      WorkerMessage answer;
-      *answer.mutable_hello() = handlers_.hello();
-      answer.mutable_hello()->set_checkpoint_root_probe(read_probe(welcome));
-      session_->send(std::move(answer));
-    }
-  }
-  handlers_.on_welcome(welcome);
-  if (first) open_records();
+  if (std::exchange(ready_, true)) return;
+  spdlog::info("admitted by the coordinator at {}", address_);
+  session_backoff_.reset();
+  last_error_.clear();
+  handlers_.on_admitted(welcome);
+  open_records();
 }
 
 void CoordinatorLink::on_session_closed(const grpc::Status& status) {
@@ -141,8 +155,12 @@ void CoordinatorLink::on_session_closed(const grpc::Status& status) {
     finish_closing();
     return;
   }
-  const std::string error = status.ok() ? "closed by the coordinator" : status.error_message();
-  if (error != last_error_) spdlog::warn("session with the coordinator at {} lost: {}; trying again", address_, error);
+  std::string error = status.ok() ? "closed by the coordinator" : status.error_message();
+  if (silent_) {
+    error = "nothing heard for " +
+            std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(patience_).count()) + " ms";
+  }
+  if (error != last_error_) spdlog::warn("no session with the coordinator at {}: {}; trying again", address_, error);
   last_error_ = error;
   loop_->after(session_backoff_.next(), [this] { open(); });
 }
@@ -164,7 +182,7 @@ void CoordinatorLink::on_record_ack(const RecordAck& ack) {
   batch_in_flight_ = false;
   spool_.acknowledge(ack.batch());
   push_records();
-  if (spool_.empty()) handlers_.on_records_taken();
+  handlers_.on_records_taken();
 }
 
 void CoordinatorLink::on_records_closed(const grpc::Status& status) {

@@ -32,11 +32,11 @@ class CoordinatorLink {
   struct Handlers {
     // The daemon as it is now; the probe is filled in here.
     std::function<internal::v1::Hello()> hello;
-    // Welcome was taken, stale attempts first: say all that is not acknowledged.
-    std::function<void(const internal::v1::Welcome&)> on_welcome;
+    // This worker is admitted: end what is stale, say again all that is not acknowledged.
+    std::function<void(const internal::v1::Welcome&)> on_admitted;
     // Everything but Welcome.
     std::function<void(const internal::v1::CoordinatorMessage&)> on_message;
-    // All records are acknowledged.
+    // A batch of records is acknowledged.
     std::function<void()> on_records_taken;
   };
 
@@ -46,6 +46,9 @@ class CoordinatorLink {
   void open();
   // No session follows. `closed` runs when nothing of the streams is left.
   void close(std::function<void()> closed);
+  // Ends a session from which nothing was heard for a lease, or at first for kFirstPatience. Call it every second or
+  // so.
+  void check_silence();
   // Whether a session stands, so that a message now has a way.
   bool ready() const { return ready_; }
   // False, and not sent: there is no session.
@@ -57,7 +60,10 @@ class CoordinatorLink {
   using Session = ClientStream<internal::v1::WorkerMessage, internal::v1::CoordinatorMessage>;
   using Records = ClientStream<internal::v1::RecordBatch, internal::v1::RecordAck>;
 
+  static constexpr std::chrono::seconds kFirstPatience{10};
+
   void on_session_message(const internal::v1::CoordinatorMessage& message);
+  void on_welcome(const internal::v1::Welcome& welcome);
   void on_session_closed(const grpc::Status& status);
   void open_records();
   void on_record_ack(const internal::v1::RecordAck& ack);
@@ -75,6 +81,10 @@ class CoordinatorLink {
   std::shared_ptr<Records> records_;
   Backoff session_backoff_, records_backoff_;
   bool ready_ = false;
+  bool probe_answered_ = false;  // in this session
+  EventLoop::Clock::duration patience_ = kFirstPatience;
+  EventLoop::Clock::time_point heard_{};
+  bool silent_ = false;  // the session is being ended for its silence
   bool batch_in_flight_ = false;
   std::string last_error_;        // told once, not with every try
   std::function<void()> closed_;  // set: closing

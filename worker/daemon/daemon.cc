@@ -23,7 +23,7 @@ Daemon::Daemon(DaemonOptions options)
                  .changed = [this] { close_when_done(); }}),
       link_(options_.coordinator, options_.worker_id, loop_, spool_,
             {.hello = [this] { return hello(); },
-             .on_welcome =
+             .on_admitted =
                  [this](const Welcome& welcome) {
                    attempts_.drop_stale(welcome.stale());
                    attempts_.say_again();
@@ -32,7 +32,11 @@ Daemon::Daemon(DaemonOptions options)
                  [this](const CoordinatorMessage& message) {
                    if (!stopping_ || !message.has_assign()) attempts_.handle(message);
                  },
-             .on_records_taken = [this] { close_when_done(); }}) {}
+             .on_records_taken =
+                 [this] {
+                   attempts_.records_taken();
+                   close_when_done();
+                 }}) {}
 
 void Daemon::run() {
   spdlog::info("worker {} ({} {} slots, build {}) for the coordinator at {}", options_.worker_id, options_.slots,
@@ -76,6 +80,7 @@ void Daemon::beat() {
     *message.mutable_beat()->add_progress() = std::move(progress);
   }
   link_.send(std::move(message));
+  link_.check_silence();
   loop_->after(options_.beat_interval, [this] { beat(); });
 }
 

@@ -21,6 +21,8 @@ struct DaemonOptions {
   std::chrono::milliseconds beat_interval{1000};
   // A rank that said it is done and still runs after this time is killed.
   std::chrono::milliseconds exit_grace{10'000};
+  // How long the report of a rank's end waits for its last records to be acknowledged.
+  std::chrono::milliseconds exit_record_wait{2000};
   // How long a daemon that stops waits for the coordinator to take its last reports.
   std::chrono::milliseconds flush_timeout{2000};
 };

@@ -35,6 +35,7 @@ void Spool::add(const AttemptId& id, v1::MetricRecord record) {
   if (metric_bytes_ + cost(record) > max_bytes_) return;
   record.set_attempt(id.attempt);
   record.set_seq(++queue.metric_seq[record.rank()]);
+  ++queue.held[record.rank()];
   metric_bytes_ += cost(record);
   queue.metrics.push_back(std::move(record));
 }
@@ -49,6 +50,7 @@ void Spool::add(const AttemptId& id, v1::LogRecord record) {
   record.set_attempt(id.attempt);
   record.set_dropped(record.dropped() + std::exchange(dropped, 0));
   record.set_seq(++queue.log_seq[record.rank()]);
+  ++queue.held[record.rank()];
   log_bytes_ += cost(record);
   queue.logs.push_back(std::move(record));
 }
@@ -92,14 +94,23 @@ void Spool::acknowledge(int64_t batch) {
   if (it == queues_.end()) return;
   Queue& queue = it->second;
   for (; newest_.metrics > 0; --newest_.metrics) {
+    --queue.held[queue.metrics.front().rank()];
     metric_bytes_ -= cost(queue.metrics.front());
     queue.metrics.pop_front();
   }
   for (; newest_.logs > 0; --newest_.logs) {
+    --queue.held[queue.logs.front().rank()];
     log_bytes_ -= cost(queue.logs.front());
     queue.logs.pop_front();
   }
   forget_if_done(newest_.id);
+}
+
+bool Spool::holds(const AttemptId& id, int32_t rank) const {
+  const auto queue = queues_.find(id);
+  if (queue == queues_.end()) return false;
+  const auto held = queue->second.held.find(rank);
+  return held != queue->second.held.end() && held->second > 0;
 }
 
 void Spool::forget_if_done(const AttemptId& id) {

@@ -41,6 +41,8 @@ class Spool {
   // Forgets the records of the newest batch. An older batch's number is ignored: its records are sent again.
   void acknowledge(int64_t batch);
 
+  // Whether records of this rank are not acknowledged yet.
+  bool holds(const AttemptId& id, int32_t rank) const;
   bool empty() const { return log_bytes_ == 0 && metric_bytes_ == 0; }
 
  private:
@@ -48,6 +50,7 @@ class Spool {
     std::deque<v1::MetricRecord> metrics;
     std::deque<v1::LogRecord> logs;
     std::map<int32_t, int64_t> metric_seq, log_seq;  // last one given, by rank
+    std::map<int32_t, int64_t> held;                 // records not acknowledged, by rank
     std::map<int32_t, int64_t> dropped;              // log lines since the last one taken, by rank
     bool closed = false;
   };
