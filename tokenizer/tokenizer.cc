@@ -58,8 +58,7 @@ std::string digest_of(std::string_view bytes) {
 struct Tokenizer::Impl {
   // What one thread needs while it encodes.
   struct Worker {
-    explicit Worker(const Impl& impl) : splitter(impl.pattern), bpe(impl.merges, impl.vocabulary.byte_ids) {}
-    Splitter splitter;
+    explicit Worker(const Impl& impl) : bpe(impl.merges, impl.vocabulary.byte_ids) {}
     Bpe bpe;
     WordCache cache;
     std::string normalized;
@@ -103,7 +102,7 @@ struct Tokenizer::Impl {
         std::unique_ptr<Worker> worker = take_worker();
         for (std::size_t i; (i = next.fetch_add(1)) < pieces.size();) encode_piece(pieces[i], *worker, ids[i]);
         give_back(std::move(worker));
-      } catch (const std::exception& e) {  // no memory, or PCRE2 out of its stack
+      } catch (const std::exception& e) {  // no memory
         const std::lock_guard<std::mutex> lock(failure_mutex);
         failure = absl::ResourceExhaustedError(absl::StrCat("cannot encode: ", e.what()));
       }
@@ -122,7 +121,7 @@ struct Tokenizer::Impl {
   void encode_plain(std::string_view text, Worker& worker, std::vector<int32_t>& ids) const {
     text = to_nfc(text, worker.normalized);
     for (std::size_t begin = 0; begin < text.size();) {
-      const std::size_t end = worker.splitter.word_end(text, begin);
+      const std::size_t end = word_end(text, begin);
       const std::string_view word = text.substr(begin, end - begin);
       begin = end;
       if (worker.cache.append_to(word, ids)) continue;
@@ -182,7 +181,6 @@ struct Tokenizer::Impl {
   Vocabulary vocabulary;
   MergeTable merges;
   AddedTokenFinder finder;
-  SplitPattern pattern;
   std::string digest;
   int32_t eos_id = -1;
   bool cuttable = true;

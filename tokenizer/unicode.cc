@@ -2,8 +2,10 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <new>
 #include <vector>
@@ -77,10 +79,31 @@ bool joins_the_one_before(char32_t character, const utf8proc_property_t& propert
   return hangul_vowel_or_tail || (property.comb_index >= 0x8000 && property.comb_index != 0xFFFF);
 }
 
+// HF's NFC is that of Unicode 9: characters of later versions that combine or compose are plain ones to it. They stand
+// as they are, and nothing moves or composes across them.
+constexpr struct {
+  char32_t first, last;
+} kPlainToHf[] = {
+    {0x7FD, 0x7FD},     {0x898, 0x89F},     {0x8CA, 0x8D3},     {0x9FE, 0x9FE},     {0xC3C, 0xC3C},
+    {0xD3B, 0xD3C},     {0xEBA, 0xEBA},     {0x1715, 0x1715},   {0x1ABF, 0x1ACE},   {0x1DF6, 0x1DFA},
+    {0xA82C, 0xA82C},   {0x10D24, 0x10D27}, {0x10EAB, 0x10EAC}, {0x10EFD, 0x10EFF}, {0x10F46, 0x10F50},
+    {0x10F82, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x1145E, 0x1145E}, {0x11839, 0x1183A},
+    {0x11930, 0x11930}, {0x11938, 0x11938}, {0x1193D, 0x1193E}, {0x11943, 0x11943}, {0x119E0, 0x119E0},
+    {0x11A34, 0x11A34}, {0x11A47, 0x11A47}, {0x11A99, 0x11A99}, {0x11D42, 0x11D42}, {0x11D44, 0x11D45},
+    {0x11D97, 0x11D97}, {0x11F41, 0x11F42}, {0x16FF0, 0x16FF1}, {0x1E08F, 0x1E08F}, {0x1E130, 0x1E136},
+    {0x1E2AE, 0x1E2AE}, {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF},
+};
+
+bool plain_to_hf(char32_t character) {
+  const auto after = std::upper_bound(std::begin(kPlainToHf), std::end(kPlainToHf), character,
+                                      [](char32_t c, const auto& range) { return c < range.first; });
+  return after != std::begin(kPlainToHf) && character <= std::prev(after)->last;
+}
+
 std::vector<bool> make_starts_table() {
   std::vector<bool> starts(kCharacters, true);
   for (char32_t c = kFirstCombining; c < kCharacters; ++c) {
-    if (c >= 0xD800 && c <= 0xDFFF) continue;
+    if ((c >= 0xD800 && c <= 0xDFFF) || plain_to_hf(c)) continue;
     const utf8proc_property_t& property = *utf8proc_get_property(static_cast<utf8proc_int32_t>(c));
     if (property.combining_class != 0 || joins_the_one_before(c, property)) {
       starts[c] = false;
@@ -147,16 +170,16 @@ bool is_white_space(char32_t c) {
 std::string_view to_nfc(std::string_view text, std::string& storage) {
   storage.clear();
   std::size_t copied = 0;   // text up to here is in storage
-  std::size_t starter = 0;  // offset of the last character that starts_normalized()
+  std::size_t starter = 0;  // where a stretch to normalise would begin: the last character that starts_normalized()
   std::size_t offset = 0;
   while ((offset = skip_ascii(text, offset)) < text.size()) {
     if (offset > 0 && static_cast<unsigned char>(text[offset - 1]) < 0x80) starter = offset - 1;
     const std::size_t at = offset;
-    if (starts_normalized(next_character(text, offset))) {
-      starter = at;
+    const char32_t character = next_character(text, offset);
+    if (starts_normalized(character)) {
+      starter = plain_to_hf(character) ? offset : at;
       continue;
     }
-    // A stretch to normalise: from the starter before it to the next starter.
     std::size_t end = offset;
     while (end < text.size()) {
       std::size_t next = end;
