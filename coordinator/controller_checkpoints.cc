@@ -16,9 +16,8 @@ using internal::v1::CoordinatorMessage;
 void Controller::on_prepared(JobRun& job, const std::string& worker, const internal::v1::Prepared& prepared,
                              absl::Time now) {
   const int64_t step = prepared.checkpoint().step();
-  if (const auto known = job.committed.find(step);
-      known != job.committed.end() && known->second.attempt() == prepared.key().attempt()) {
-    CoordinatorMessage ack;  // sent again after a reconnect
+  if (step <= job.stored.committed_step()) {  // committed, and perhaps pruned, already
+    CoordinatorMessage ack;                   // sent again after a reconnect
     *ack.mutable_prepared_ack()->mutable_key() = prepared.key();
     ack.mutable_prepared_ack()->set_rank(prepared.rank());
     ack.mutable_prepared_ack()->set_step(step);
@@ -65,7 +64,10 @@ void Controller::on_commit_done(const std::string& name, v1::Checkpoint checkpoi
   if (result.ok()) {
     checkpoint.set_size_bytes(result->size_bytes);
     checkpoint.set_state_digest(result->state_digest);
-    if (live) job->attempt->committed_any = true;
+    if (live) {
+      job->attempt->committed_any = true;
+      job->attempt->prepared.erase(step);
+    }
     record_checkpoint(*job, checkpoint, now_, [this, name, step, attempt = checkpoint.attempt()] {
       const JobRun* job = find(name);
       if (job != nullptr && job->attempt && job->attempt->stored.attempt().number() == attempt) {

@@ -1,7 +1,14 @@
 #include "coordinator/http.h"
 
 #include <CivetServer.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <atomic>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -54,8 +61,27 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::start(const std::string&
   return http;
 }
 
+// civetweb looks at its stop flag only every 2 s, or when somebody connects: so somebody connects.
 HttpServer::~HttpServer() {
-  if (server_ != nullptr) server_->close();
+  if (server_ == nullptr) return;
+  std::atomic<bool> closed = false;
+  std::thread closer([this, &closed] {
+    server_->close();
+    closed = true;
+  });
+  while (!closed) {
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(port_));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0) {
+      connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
+      close(fd);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  closer.join();
 }
 
 }  // namespace qwen3::coordinator

@@ -1,0 +1,229 @@
+#include "tests/coordinator/simulated_world.h"
+
+#include <stdexcept>
+#include <utility>
+
+#include "coordinator/job_state.h"
+#include "coordinator/names.h"
+
+namespace qwen3::coordinator::testing {
+
+using internal::v1::AttemptKey;
+using internal::v1::CoordinatorMessage;
+using internal::v1::WorkerMessage;
+
+SimulatedWorld::SimulatedWorld() { restart_coordinator(); }
+
+void SimulatedWorld::restart_coordinator() {
+  pending_.clear();
+  sessions_.clear();
+  sent_.clear();
+  StoredState state;
+  for (const auto& [name, job] : jobs) {
+    state.jobs.push_back(job);
+    if (is_terminal(job.job().state())) continue;
+    for (const auto& [number, attempt] : attempts[name]) state.attempts[name].push_back(attempt);
+    for (const auto& [step, checkpoint] : checkpoints[name]) {
+      if (checkpoint.state() == v1::CHECKPOINT_STATE_COMMITTED) state.checkpoints[name].push_back(checkpoint);
+    }
+  }
+  for (const auto& [id, request] : requests) state.requests.push_back(request);
+  ControllerOptions options;
+  options.checkpoint_root = "/root";
+  options.probe_file = "/root/.probe";
+  options.probe_content = "probe";
+  controller_ = std::make_unique<Controller>(options, *this, now);
+  controller_->load(state, now);
+}
+
+void SimulatedWorld::settle() {
+  while (!pending_.empty()) {
+    const auto task = std::move(pending_.front());
+    pending_.pop_front();
+    task();
+  }
+}
+
+void SimulatedWorld::pass(absl::Duration time) {
+  const absl::Time end = now + time;
+  while (now < end) {
+    now += absl::Milliseconds(100);
+    controller_->tick(now);
+    settle();
+  }
+}
+
+std::string SimulatedWorld::submit(const std::string& id, int64_t ranks) {
+  NewJob job;
+  v1::Job& record = *job.stored.mutable_job();
+  record.set_name(job_name(id));
+  record.mutable_plan()->set_world_size(ranks);
+  record.mutable_spec()->mutable_training()->set_steps(100);
+  record.mutable_spec()->mutable_checkpoint()->set_keep_latest_k(2);
+  record.mutable_spec()->mutable_retry()->set_max_infra_retries(10);
+  record.mutable_spec()->mutable_retry()->set_max_attempts_without_progress(3);
+  job.stored.set_checkpoint_folder("/root/checkpoint/" + id);
+  controller_->create(std::move(job), now, [](const absl::StatusOr<CreatedJob>&) {});
+  settle();
+  return job_name(id);
+}
+
+void SimulatedWorld::connect(const std::string& worker, int32_t slots, const std::string& incarnation,
+                             const std::vector<AttemptKey>& running, const std::string& build) {
+  const int64_t session = next_session_++;
+  sessions_[worker] = session;
+  WorkerMessage message;
+  internal::v1::Hello& hello = *message.mutable_hello();
+  hello.set_worker(worker);
+  hello.set_incarnation(incarnation);
+  hello.set_slots(slots);
+  hello.set_device_kind("cpu");
+  hello.set_build_id(build);
+  hello.set_advertise_address("127.0.0.1");
+  for (const AttemptKey& key : running) *hello.add_running()->mutable_key() = key;
+  controller_->on_message(session, message, now);
+  hello.set_checkpoint_root_probe("probe");
+  controller_->on_message(session, message, now);
+  settle();
+}
+
+void SimulatedWorld::disconnect(const std::string& worker) {
+  controller_->on_closed(sessions_.at(worker), now);
+  sessions_.erase(worker);
+  settle();
+}
+
+void SimulatedWorld::say(const std::string& worker, const WorkerMessage& message) {
+  const auto session = sessions_.find(worker);
+  if (session == sessions_.end()) return;
+  controller_->on_message(session->second, message, now);
+  settle();
+}
+
+void SimulatedWorld::accept(const std::string& worker, const AttemptKey& key) {
+  WorkerMessage message;
+  *message.mutable_assign_reply()->mutable_key() = key;
+  message.mutable_assign_reply()->set_accepted(true);
+  say(worker, message);
+}
+
+void SimulatedWorld::decline(const std::string& worker, const AttemptKey& key) {
+  WorkerMessage message;
+  *message.mutable_assign_reply()->mutable_key() = key;
+  message.mutable_assign_reply()->set_message("no");
+  say(worker, message);
+}
+
+void SimulatedWorld::step(const std::string& worker, const AttemptKey& key, int64_t step) {
+  WorkerMessage message;
+  *message.mutable_first_step()->mutable_key() = key;
+  message.mutable_first_step()->set_step(step);
+  say(worker, message);
+}
+
+void SimulatedWorld::prepare(const std::string& worker, const AttemptKey& key, int32_t rank, int64_t step) {
+  WorkerMessage message;
+  *message.mutable_prepared()->mutable_key() = key;
+  message.mutable_prepared()->set_rank(rank);
+  message.mutable_prepared()->mutable_checkpoint()->set_step(step);
+  message.mutable_prepared()->mutable_checkpoint()->set_folder("/root/checkpoint/" + job_id(key.job()) + "/step-" +
+                                                               std::to_string(step) + ".attempt-" +
+                                                               std::to_string(key.attempt()));
+  say(worker, message);
+}
+
+void SimulatedWorld::exit_by_signal(const std::string& worker, const AttemptKey& key, int32_t rank, int32_t signal,
+                                    bool aborted) {
+  WorkerMessage message;
+  *message.mutable_rank_exit()->mutable_key() = key;
+  message.mutable_rank_exit()->set_rank(rank);
+  message.mutable_rank_exit()->set_exit_code(-1);
+  message.mutable_rank_exit()->set_signal(signal);
+  message.mutable_rank_exit()->set_aborted(aborted);
+  say(worker, message);
+}
+
+void SimulatedWorld::exit_as_victim(const std::string& worker, const AttemptKey& key, int32_t rank) {
+  WorkerMessage message;
+  *message.mutable_rank_exit()->mutable_key() = key;
+  message.mutable_rank_exit()->set_rank(rank);
+  message.mutable_rank_exit()->set_exit_code(1);
+  message.mutable_rank_exit()->set_peer_lost(true);
+  say(worker, message);
+}
+
+void SimulatedWorld::finish(const std::string& worker, const AttemptKey& key, int32_t rank, int64_t step,
+                            bool stopped) {
+  WorkerMessage message;
+  *message.mutable_rank_exit()->mutable_key() = key;
+  message.mutable_rank_exit()->set_rank(rank);
+  message.mutable_rank_exit()->set_finished(true);
+  message.mutable_rank_exit()->mutable_result()->set_step(step);
+  message.mutable_rank_exit()->mutable_result()->set_stopped(stopped);
+  say(worker, message);
+}
+
+std::vector<CoordinatorMessage> SimulatedWorld::read(const std::string& worker) {
+  const auto session = sessions_.find(worker);
+  if (session == sessions_.end()) return {};
+  return std::exchange(sent_[session->second], {});
+}
+
+std::unique_ptr<internal::v1::Assign> SimulatedWorld::read_assign(const std::string& worker) {
+  for (CoordinatorMessage& message : read(worker)) {
+    if (message.has_assign()) return std::make_unique<internal::v1::Assign>(message.assign());
+  }
+  return nullptr;
+}
+
+void SimulatedWorld::send(int64_t session, const CoordinatorMessage& message) { sent_[session].push_back(message); }
+
+void SimulatedWorld::close(int64_t session, const absl::Status& why) { closed_sessions[session] = why; }
+
+void SimulatedWorld::write(Write write, std::function<void()> done) {
+  pending_.push_back([this, write = std::move(write), done = std::move(done)] {
+    apply(write);
+    if (done) done();
+  });
+}
+
+// The rules of the event log are checked with every write: dense, and no illegal or second-hand transition.
+void SimulatedWorld::apply(const Write& write) {
+  if (write.job) {
+    const std::string& name = write.job->job().name();
+    v1::JobState state = events[name].empty() ? v1::JOB_STATE_UNSPECIFIED : events[name].back().event.state();
+    for (const StoredEvent& stored : write.events) {
+      if (stored.event.seq() != static_cast<int64_t>(events[name].size()) + 1) {
+        throw std::logic_error(name + ": event seq is not dense");
+      }
+      const v1::JobState to = stored.event.state();
+      const bool legal = state == v1::JOB_STATE_UNSPECIFIED ? to == v1::JOB_STATE_QUEUED : may_follow(state, to);
+      if (to != state && !legal) throw std::logic_error(name + ": illegal transition in the event log");
+      if (is_terminal(state)) throw std::logic_error(name + ": an event after the end");
+      state = to;
+      events[name].push_back(stored);
+      if (stored.checkpoint) checkpoints[name][stored.checkpoint->step()] = *stored.checkpoint;
+    }
+    if (write.job->job().state() != state) throw std::logic_error(name + ": projection and events differ");
+    jobs[name] = *write.job;
+  }
+  if (write.attempt) attempts[write.attempt->job()][write.attempt->attempt().number()] = *write.attempt;
+  if (write.request) requests[write.request->request_id()] = *write.request;
+}
+
+void SimulatedWorld::commit_checkpoint(CheckpointParts parts,
+                                       std::function<void(absl::StatusOr<CommittedCheckpoint>)> done) {
+  pending_.push_back([this, done = std::move(done)] {
+    if (!manifest_status.ok()) {
+      done(manifest_status);
+    } else {
+      done(CommittedCheckpoint{.size_bytes = 10, .state_digest = "d"});
+    }
+  });
+}
+
+void SimulatedWorld::remove_folders(std::vector<std::string> folders) {
+  removed_folders.insert(removed_folders.end(), folders.begin(), folders.end());
+}
+
+}  // namespace qwen3::coordinator::testing

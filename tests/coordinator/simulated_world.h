@@ -1,0 +1,84 @@
+// A world for the controller on virtual time: what it writes is kept, what it sends is read by simulated daemons, and
+// everything asynchronous happens when the test says so.
+#pragma once
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "coordinator/controller.h"
+
+namespace qwen3::coordinator::testing {
+
+class SimulatedWorld final : public Effects {
+ public:
+  SimulatedWorld();
+
+  // A controller that remembers only what was written.
+  void restart_coordinator();
+  Controller& controller() { return *controller_; }
+  absl::Time now = absl::UnixEpoch() + absl::Seconds(100);
+
+  // Runs all that is pending: commits, their callbacks, manifests.
+  void settle();
+  // Lets time pass in ticks of 0.1 s.
+  void pass(absl::Duration time);
+
+  // Queues a job of `ranks`; returns its name.
+  std::string submit(const std::string& id, int64_t ranks);
+  // As the database has it.
+  const v1::Job& job(const std::string& name) const { return jobs.at(name).job(); }
+
+  // Daemons. connect() does both Hellos.
+  void connect(const std::string& worker, int32_t slots, const std::string& incarnation = "1",
+               const std::vector<internal::v1::AttemptKey>& running = {}, const std::string& build = "b");
+  void disconnect(const std::string& worker);
+  void say(const std::string& worker, const internal::v1::WorkerMessage& message);
+  // Shorthands for one message.
+  void accept(const std::string& worker, const internal::v1::AttemptKey& key);
+  void decline(const std::string& worker, const internal::v1::AttemptKey& key);
+  void step(const std::string& worker, const internal::v1::AttemptKey& key, int64_t step);
+  void prepare(const std::string& worker, const internal::v1::AttemptKey& key, int32_t rank, int64_t step);
+  void exit_by_signal(const std::string& worker, const internal::v1::AttemptKey& key, int32_t rank, int32_t signal,
+                      bool aborted = false);
+  void exit_as_victim(const std::string& worker, const internal::v1::AttemptKey& key, int32_t rank);
+  void finish(const std::string& worker, const internal::v1::AttemptKey& key, int32_t rank, int64_t step,
+              bool stopped = false);
+
+  // What a daemon was sent and has not looked at yet, oldest first; looking takes it.
+  std::vector<internal::v1::CoordinatorMessage> read(const std::string& worker);
+  // The Assign among them; null: none.
+  std::unique_ptr<internal::v1::Assign> read_assign(const std::string& worker);
+
+  // What is "on disk".
+  std::map<std::string, internal::v1::StoredJob> jobs;
+  std::map<std::string, std::map<int32_t, internal::v1::StoredAttempt>> attempts;
+  std::map<std::string, std::vector<StoredEvent>> events;
+  std::map<std::string, std::map<int64_t, v1::Checkpoint>> checkpoints;
+  std::map<std::string, internal::v1::StoredRequest> requests;
+  std::vector<std::string> removed_folders;
+  absl::Status manifest_status;  // of the next manifests
+
+  void send(int64_t session, const internal::v1::CoordinatorMessage& message) override;
+  void close(int64_t session, const absl::Status& why) override;
+  void write(Write write, std::function<void()> done) override;
+  void commit_checkpoint(CheckpointParts parts, std::function<void(absl::StatusOr<CommittedCheckpoint>)> done) override;
+  void remove_folders(std::vector<std::string> folders) override;
+  void sweep(std::string job_folder, int32_t attempt) override {}
+  void on_queue_wait(absl::Duration wait) override {}
+  void on_progress(const std::string& job, const v1::Progress& progress) override {}
+  void on_ended(const std::string& job) override {}
+
+  std::map<int64_t, absl::Status> closed_sessions;
+
+ private:
+  void apply(const Write& write);
+  std::unique_ptr<Controller> controller_;
+  std::deque<std::function<void()>> pending_;
+  int64_t next_session_ = 1;
+  std::map<std::string, int64_t> sessions_;  // by worker
+  std::map<int64_t, std::vector<internal::v1::CoordinatorMessage>> sent_;
+};
+
+}  // namespace qwen3::coordinator::testing
