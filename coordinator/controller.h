@@ -185,6 +185,7 @@ class Controller {
   void on_store_ready(const internal::v1::StoreReady& ready, JobRun& job, absl::Time now);
   void refuse_stale(const std::string& worker, const internal::v1::AttemptKey& key, const std::string& what);
   JobRun* current(const std::string& worker, const internal::v1::AttemptKey& key);
+  bool places_rank(const JobRun& job, const std::string& worker, int32_t rank);
   void send_to(const std::string& worker, const internal::v1::CoordinatorMessage& message);
   void send_to_all(const AttemptRun& attempt, const internal::v1::CoordinatorMessage& message);
   std::vector<WorkerSlots> free_slots() const;

@@ -82,7 +82,7 @@ void Controller::on_message(int64_t session, const WorkerMessage& message, absl:
       break;
     case WorkerMessage::kPrepared:
       if (JobRun* job = current(worker, message.prepared().key())) {
-        on_prepared(*job, worker, message.prepared(), now);
+        if (places_rank(*job, worker, message.prepared().rank())) on_prepared(*job, worker, message.prepared(), now);
       } else {
         refuse_stale(worker, message.prepared().key(), "Prepared");
       }
@@ -232,6 +232,7 @@ void Controller::on_exit(const std::string& worker, const internal::v1::RankExit
     send_to(worker, message);
     return;
   }
+  if (!places_rank(*job, worker, exit.rank())) return;
   AttemptRun& attempt = *job->attempt;
   if (!attempt.exits.emplace(exit.rank(), exit).second) return;  // sent again; acknowledged when the attempt ends
   if (!exit.finished()) {
@@ -264,6 +265,17 @@ Controller::JobRun* Controller::current(const std::string& worker, const Attempt
     return nullptr;
   }
   return attempt.parts.contains(worker) && !attempt.lost_workers.contains(worker) ? job : nullptr;
+}
+
+// Whether `rank` of the living attempt is on `worker`. A daemon that speaks for a rank of another one is cut off.
+bool Controller::places_rank(const JobRun& job, const std::string& worker, int32_t rank) {
+  for (const internal::v1::RankSlot& slot : job.attempt->parts.at(worker)) {
+    if (slot.rank() == rank) return true;
+  }
+  effects_.close(workers_.at(worker).session,
+                 absl::InvalidArgumentError(absl::StrCat(worker_name(worker), " spoke for rank ", rank, " of ",
+                                                         job.stored.job().name(), ", which it does not have")));
+  return false;
 }
 
 void Controller::refuse_stale(const std::string& worker, const AttemptKey& key, const std::string& what) {

@@ -51,6 +51,7 @@ void JobService::check_and_create(grpc::CallbackServerContext* context, const v1
                                   v1::Job* response, bool fast_bfloat16, Respond respond) {
   auto job = check_submission(*request, {.checkpoint_root = core_.options().checkpoint_root,
                                          .data_root = core_.options().data_root,
+                                         .state_dir = core_.options().state_dir,
                                          .fast_bfloat16 = fast_bfloat16,
                                          .reader = &core_.reader()});
   if (!job.ok()) {

@@ -23,6 +23,8 @@ namespace {
 
 using spec::Violation;
 
+constexpr int64_t kStateReserve = 64 << 20;  // bytes kept for the jobs that are there
+
 // 40 random bits; base 32 without letters that read as digits.
 std::string random_job_id() {
   static constexpr char kAlphabet[] = "abcdefghjkmnpqrstvwxyz0123456789";
@@ -143,6 +145,12 @@ std::string request_digest(const v1::CreateJobRequest& request) {
 }
 
 absl::StatusOr<NewJob> check_submission(const v1::CreateJobRequest& request, const SubmissionContext& context) {
+  if (const auto free = free_bytes(context.state_dir); free.ok() && *free < kStateReserve) {
+    return with_reason(
+        absl::ResourceExhaustedError(absl::StrCat("the coordinator's state folder ", context.state_dir, " has ", *free,
+                                                  " bytes left; below ", kStateReserve, " no job is accepted")),
+        "STATE_DISK_FULL");
+  }
   std::vector<Violation> violations;
   check_request(request, violations);
   if (!request.job().has_spec()) return bad_request(violations);

@@ -11,6 +11,7 @@ namespace qwen3::coordinator {
 struct SubmissionContext {
   std::string checkpoint_root;
   std::string data_root;
+  std::string state_dir;          // refuses submissions when its disk is nearly full
   bool fast_bfloat16 = false;     // of the connected workers: what "auto" precision would become
   StoreReader* reader = nullptr;  // to resolve a warm start by resource name
 };

@@ -1,3 +1,5 @@
+// One scene per rule of the control plane, and a random walk over all of them; over 400 lines because each scene is
+// spelled out and they share one world.
 #include "coordinator/controller.h"
 
 #include <gmock/gmock.h>

@@ -1,0 +1,311 @@
+// The coordinator in process, over real gRPC, with scripted daemons.
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <random>
+#include <set>
+#include <thread>
+
+#include "coordinator/coordinator.h"
+#include "google/rpc/error_details.pb.h"
+#include "proto/status.h"
+#include "qwen3/v1/checkpoint.grpc.pb.h"
+#include "qwen3/v1/job.grpc.pb.h"
+#include "qwen3/v1/watch.grpc.pb.h"
+#include "qwen3/v1/worker.grpc.pb.h"
+#include "tests/coordinator/fake_daemon.h"
+#include "tests/spec/stub_data_root.h"
+
+namespace qwen3::coordinator {
+namespace {
+
+using internal::v1::CoordinatorMessage;
+using testing::FakeDaemon;
+
+class ServiceTest : public ::testing::Test {
+ protected:
+  ServiceTest() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "qwen3_service.XXXXXX").string();
+    folder_ = mkdtemp(pattern.data());
+    options_.listen = options_.worker_listen = options_.http_listen = "127.0.0.1:0";
+    options_.state_dir = folder_ + "/state";
+    options_.checkpoint_root = folder_ + "/checkpoints";
+    options_.data_root = data_.path();
+    start();
+  }
+  ~ServiceTest() override {
+    coordinator_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+
+  void start() {
+    auto started = Coordinator::start(options_);
+    ASSERT_TRUE(started.ok()) << started.status();
+    coordinator_ = *std::move(started);
+    const auto channel = grpc::CreateChannel("127.0.0.1:" + std::to_string(coordinator_->ports().api),
+                                             grpc::InsecureChannelCredentials());
+    jobs_ = v1::JobService::NewStub(channel);
+    watch_ = v1::WatchService::NewStub(channel);
+    checkpoints_ = v1::CheckpointService::NewStub(channel);
+  }
+  void restart() {
+    coordinator_.reset();
+    start();
+  }
+  int worker_port() const { return coordinator_->ports().worker; }
+
+  static v1::CreateJobRequest request(int64_t slots) {
+    v1::CreateJobRequest request;
+    request.set_parent("tenants/default");
+    v1::JobSpec& spec = *request.mutable_job()->mutable_spec();
+    spec.mutable_model()->set_flavor("debugmodel");
+    spec.mutable_training()->set_steps(100);
+    spec.mutable_training()->set_seq_len(128);
+    spec.mutable_resources()->set_slots(slots);
+    return request;
+  }
+  absl::StatusOr<v1::Job> create(const v1::CreateJobRequest& request) {
+    grpc::ClientContext context;
+    v1::Job job;
+    const grpc::Status status = jobs_->CreateJob(&context, request, &job);
+    if (!status.ok()) return from_grpc(status);
+    return job;
+  }
+  std::string submit(int64_t slots) {
+    const auto job = create(request(slots));
+    EXPECT_TRUE(job.ok()) << job.status();
+    return job.ok() ? job->name() : "";
+  }
+  v1::Job get(const std::string& name) {
+    grpc::ClientContext context;
+    v1::GetJobRequest request;
+    request.set_name(name);
+    v1::Job job;
+    EXPECT_TRUE(jobs_->GetJob(&context, request, &job).ok());
+    return job;
+  }
+  // Follows the job's events until it is in `state`.
+  void wait_for(const std::string& name, v1::JobState state) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+    v1::WatchRequest request;
+    request.set_name(name);
+    auto stream = watch_->WatchEvents(&context, request);
+    v1::WatchEventsResponse response;
+    while (stream->Read(&response)) {
+      if (response.event().state() == state) return context.TryCancel();
+    }
+    FAIL() << name << " never was " << v1::JobState_Name(state);
+  }
+
+  spec::config::StubDataRoot data_;
+  std::string folder_;
+  Options options_;
+  std::unique_ptr<Coordinator> coordinator_;
+  std::unique_ptr<v1::JobService::Stub> jobs_;
+  std::unique_ptr<v1::WatchService::Stub> watch_;
+  std::unique_ptr<v1::CheckpointService::Stub> checkpoints_;
+};
+
+TEST_F(ServiceTest, AJobRunsToSuccessAndItsCheckpointIsCommitted) {
+  FakeDaemon a(worker_port(), "a", 1), b(worker_port(), "b", 1);
+  const std::string name = submit(2);
+  const auto on_a = a.accept_next(), on_b = b.accept_next();
+  a.first_step(on_a.key(), 1);
+  a.push_metrics(on_a.key(), 1, 5);
+  wait_for(name, v1::JOB_STATE_RUNNING);
+  a.prepare(on_a, on_a.ranks(0).rank(), 100);
+  b.prepare(on_b, on_b.ranks(0).rank(), 100);
+  EXPECT_EQ(a.next(CoordinatorMessage::kCheckpointCommitted).checkpoint_committed().step(), 100);
+  a.finish(on_a.key(), on_a.ranks(0).rank(), 100);
+  b.finish(on_b.key(), on_b.ranks(0).rank(), 100);
+  wait_for(name, v1::JOB_STATE_SUCCEEDED);
+  const v1::Job job = get(name);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(job.latest_checkpoint(), name + "/checkpoints/step-100");
+  EXPECT_FALSE(job.result().state_digest().empty());
+  grpc::ClientContext context;
+  v1::ListCheckpointsRequest list;
+  list.set_parent(name);
+  v1::ListCheckpointsResponse listed;
+  ASSERT_TRUE(checkpoints_->ListCheckpoints(&context, list, &listed).ok());
+  ASSERT_EQ(listed.checkpoints_size(), 1);
+  EXPECT_TRUE(std::filesystem::exists(listed.checkpoints(0).folder() + "/manifest.json"));
+}
+
+TEST_F(ServiceTest, AKilledRankIsReplacedFromTheLastCheckpoint) {
+  FakeDaemon a(worker_port(), "a", 2);
+  const std::string name = submit(2);
+  const auto first = a.accept_next();
+  a.first_step(first.key(), 1);
+  a.prepare(first, 0, 10);
+  a.prepare(first, 1, 10);
+  a.next(CoordinatorMessage::kCheckpointCommitted);
+  a.exit_by_signal(first.key(), 1, 9);
+  a.next(CoordinatorMessage::kAbort);
+  a.exit_by_signal(first.key(), 0, 9, /*aborted=*/true);
+  const auto second = a.accept_next();
+  EXPECT_EQ(second.key().attempt(), 2);
+  EXPECT_EQ(second.assignment().restore_step(), 10);
+  EXPECT_TRUE(std::filesystem::exists(second.assignment().restore_folder() + "/manifest.json"));
+  a.first_step(second.key(), 11);
+  a.prepare(first, 0, 20);  // the old epoch
+  EXPECT_EQ(a.next(CoordinatorMessage::kAbort).abort().key().epoch(), first.key().epoch());
+  EXPECT_EQ(get(name).latest_checkpoint(), name + "/checkpoints/step-10");
+}
+
+TEST_F(ServiceTest, ARestartOfTheCoordinatorKeepsTheAttempt) {
+  const std::string name = submit(1);
+  internal::v1::Assign assign;
+  {
+    FakeDaemon a(worker_port(), "a", 1);
+    assign = a.accept_next();
+    a.first_step(assign.key(), 1);
+    wait_for(name, v1::JOB_STATE_RUNNING);
+    coordinator_->stop();
+  }
+  restart();
+  FakeDaemon a(worker_port(), "a", 1, {assign.key()});
+  a.prepare(assign, 0, 100);
+  a.next(CoordinatorMessage::kCheckpointCommitted);
+  a.finish(assign.key(), 0, 100);
+  wait_for(name, v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(get(name).attempt_count(), 1);
+}
+
+TEST_F(ServiceTest, AHundredConcurrentCallsWithOneRequestIdMakeOneJob) {
+  v1::CreateJobRequest same = request(1);
+  same.set_request_id("once");
+  std::vector<std::string> names(100);
+  std::vector<std::thread> callers;
+  for (std::string& name : names) {
+    callers.emplace_back([&] {
+      const auto job = create(same);
+      name = job.ok() ? job->name() : job.status().ToString();
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(std::set<std::string>(names.begin(), names.end()).size(), 1u) << names[0];
+  restart();
+  EXPECT_EQ(create(same)->name(), names[0]) << "also after a restart";
+  same.mutable_job()->mutable_spec()->mutable_training()->set_steps(7);
+  EXPECT_TRUE(absl::IsAlreadyExists(create(same).status())) << "another body is another job";
+  grpc::ClientContext context;
+  v1::ListJobsRequest list;
+  list.set_parent("tenants/default");
+  v1::ListJobsResponse listed;
+  ASSERT_TRUE(jobs_->ListJobs(&context, list, &listed).ok());
+  EXPECT_EQ(listed.jobs_size(), 1);
+}
+
+TEST_F(ServiceTest, EveryViolationIsAnsweredAtOnce) {
+  v1::CreateJobRequest bad = request(1);
+  bad.mutable_job()->mutable_spec()->mutable_model()->set_flavor("7B");
+  bad.mutable_job()->mutable_spec()->mutable_checkpoint()->set_initial_load_path("tenants/default/jobs/x");
+  bad.set_job_id("No Good");
+  const auto status = create(bad).status();
+  ASSERT_TRUE(absl::IsInvalidArgument(status)) << status;
+  google::rpc::BadRequest details;
+  const auto payload = status.GetPayload("type.googleapis.com/google.rpc.BadRequest");
+  ASSERT_TRUE(payload.has_value());
+  ASSERT_TRUE(details.ParseFromString(std::string(*payload)));
+  std::set<std::string> fields;
+  for (const auto& violation : details.field_violations()) fields.insert(violation.field());
+  EXPECT_THAT(fields, ::testing::IsSupersetOf({"job_id", "model.flavor", "checkpoint.initial_load_path"}));
+}
+
+TEST_F(ServiceTest, ValidateOnlyPlansAndKeepsNothing) {
+  v1::CreateJobRequest dry = request(2);
+  dry.set_validate_only(true);
+  auto job = create(dry);
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->plan().world_size(), 2);
+  EXPECT_GT(job->plan().checkpoint_bytes(), 0);
+  EXPECT_THAT(job->plan().waits(), ::testing::HasSubstr("needs 2 slots"));
+  FakeDaemon a(worker_port(), "a", 2);
+  job = create(dry);
+  EXPECT_EQ(job->plan().waits(), "");
+  EXPECT_EQ(job->plan().placement_size(), 2);
+}
+
+TEST_F(ServiceTest, AWatcherCutAHundredTimesSeesEveryEventOnceAndInOrder) {
+  FakeDaemon a(worker_port(), "a", 1);
+  const std::string name = submit(1);
+  const auto assign = a.accept_next();
+  a.first_step(assign.key(), 1);
+  a.push_metrics(assign.key(), 1, 300);
+  std::mt19937 random(5);
+  std::vector<int64_t> steps;
+  std::string token;
+  for (int cut = 0; cut < 100 || steps.size() < 300; ++cut) {
+    ASSERT_LT(cut, 1000) << "the stream does not advance";
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    v1::WatchRequest watch;
+    watch.set_name(name);
+    watch.set_resume_token(token);
+    watch.set_no_follow(true);
+    auto stream = watch_->WatchMetrics(&context, watch);
+    v1::WatchMetricsResponse response;
+    for (size_t left = random() % 6; left > 0 && stream->Read(&response); --left) {
+      token = response.resume_token();
+      if (response.has_record()) steps.push_back(response.record().report().step());
+    }
+    context.TryCancel();
+    if (cut == 50) restart();
+  }
+  ASSERT_EQ(steps.size(), 300u);
+  for (size_t i = 0; i < steps.size(); ++i) ASSERT_EQ(steps[i], static_cast<int64_t>(i) + 1);
+}
+
+TEST_F(ServiceTest, AStopEndsStreamsWithATokenAndPromptly) {
+  const std::string name = submit(1);
+  grpc::ClientContext context;
+  v1::WatchRequest watch;
+  watch.set_name(name);
+  auto stream = watch_->WatchEvents(&context, watch);
+  v1::WatchEventsResponse response;
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.event().seq(), 1);
+  const auto before = std::chrono::steady_clock::now();
+  coordinator_->stop();
+  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::milliseconds(1900)) << "it waited for the stream";
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.end().reason(), "DRAINING");
+  EXPECT_EQ(response.resume_token(), "e1:1");
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_F(ServiceTest, ATokenThatIsNoneIsOutOfRange) {
+  const std::string name = submit(1);
+  for (const char* token : {"nonsense", "m1:0", "e1:-1", "e1:99", "e1:"}) {
+    grpc::ClientContext context;
+    v1::WatchRequest watch;
+    watch.set_name(name);
+    watch.set_resume_token(token);
+    auto stream = watch_->WatchEvents(&context, watch);
+    v1::WatchEventsResponse response;
+    while (stream->Read(&response)) ADD_FAILURE() << token << " was accepted";
+    EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::OUT_OF_RANGE) << token;
+  }
+}
+
+TEST_F(ServiceTest, ASecondCoordinatorOnOneStateFolderIsRefusedWithTheHoldersPid) {
+  const auto second = Coordinator::start(options_);
+  EXPECT_TRUE(absl::IsAborted(second.status()));
+  EXPECT_THAT(std::string(second.status().message()), ::testing::HasSubstr(std::to_string(getpid())));
+}
+
+TEST_F(ServiceTest, AnAddressThatIsNotLoopbackIsRefused) {
+  Options open = options_;
+  open.state_dir = folder_ + "/other";
+  open.listen = "0.0.0.0:0";
+  EXPECT_THAT(std::string(Coordinator::start(open).status().message()), ::testing::HasSubstr("--insecure"));
+}
+
+}  // namespace
+}  // namespace qwen3::coordinator
