@@ -109,9 +109,9 @@ void Controller::record_checkpoint(JobRun& job, v1::Checkpoint checkpoint, absl:
   }
   job.stored.set_attempts_without_progress(0);
   std::vector<Draft> drafts;
-  note(job, "CHECKPOINT_COMMITTED",
-       absl::StrCat("step ", checkpoint.step(), ", ", checkpoint.size_bytes(), " bytes in ", checkpoint.folder()),
-       drafts, std::move(checkpoint));
+  const std::string message =
+      absl::StrCat("step ", checkpoint.step(), ", ", checkpoint.size_bytes(), " bytes in ", checkpoint.folder());
+  note(job, "CHECKPOINT_COMMITTED", message, drafts, std::move(checkpoint));
   save(job, std::move(drafts), now, std::move(done));
 }
 

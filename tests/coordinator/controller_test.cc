@@ -242,6 +242,8 @@ TEST(Controller, PreparedIsAcknowledgedOnlyWhenItsCheckpointIsCommittedAndAgainW
   EXPECT_EQ(count(world.read("a"), CoordinatorMessage::kPreparedAck), 0);
   world.prepare("b", job.key, 1, 10);
   EXPECT_EQ(count(world.read("a"), CoordinatorMessage::kPreparedAck), 1);
+  EXPECT_EQ(world.events.at(job.name).back().event.message(),
+            "step 10, 10 bytes in /root/checkpoint/j/step-10.attempt-1");
   world.prepare("a", job.key, 0, 10);  // the acknowledgement was lost
   const auto messages = world.read("a");
   EXPECT_EQ(count(messages, CoordinatorMessage::kPreparedAck), 1);
