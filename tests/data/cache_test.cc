@@ -1,10 +1,17 @@
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <latch>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
 
 #include "tests/data/scene.h"
 
@@ -13,6 +20,7 @@ namespace {
 
 using ::testing::Contains;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 std::string token_file_in(const std::string& cache) {
@@ -56,6 +64,81 @@ TEST(TokenCache, AFileThatWasCutShortIsMadeAgain) {
     EXPECT_EQ(all_ids(*open(scene.options(1)).train), ids);
     EXPECT_EQ(std::filesystem::file_size(file), size);
   }
+}
+
+// The lock of a text that has been tokenised, held by this test in the place of another process; its token file is put
+// aside. (flock belongs to the open file, so threads stand for processes here.)
+class HeldLock {
+ public:
+  explicit HeldLock(const Scene& scene) : tokens_(token_file_in(scene.path("cache"))) {
+    const std::string lock = std::filesystem::path(tokens_).replace_extension(".lock");
+    file_ = ::open(lock.c_str(), O_RDWR);
+    if (::flock(file_, LOCK_EX | LOCK_NB) != 0) throw std::runtime_error("cannot lock " + lock);
+    std::filesystem::rename(tokens_, tokens_ + ".aside");
+  }
+  ~HeldLock() { ::close(file_); }
+  void bring_token_file() const { std::filesystem::rename(tokens_ + ".aside", tokens_); }
+
+ private:
+  std::string tokens_;
+  int file_;
+};
+
+// Opens the text in a thread.
+class Opener {
+ public:
+  explicit Opener(OpenOptions options) : options_(std::move(options)) {
+    options_.progress = [this](const std::string& sentence) {
+      said_.push_back(sentence);
+      if (sentence.starts_with("waiting for another process")) tell();
+    };
+    thread_ = std::jthread([this] {
+      sequences_ = open(options_).train->sequences();
+      tell();
+    });
+  }
+  // Returns once it says that it waits, or is done without.
+  void wait_until_it_waits() { told_.wait(); }
+  std::vector<std::string> finish() {
+    thread_.join();
+    EXPECT_GT(sequences_, 0);
+    return said_;
+  }
+
+ private:
+  void tell() {
+    std::call_once(once_, [this] { told_.count_down(); });
+  }
+
+  OpenOptions options_;
+  std::vector<std::string> said_;
+  std::once_flag once_;
+  std::latch told_{1};
+  int64_t sequences_ = 0;
+  std::jthread thread_;
+};
+
+TEST(TokenCache, AProcessWaitsForTheOneThatHoldsTheLockAndTakesItsFile) {
+  Scene scene;
+  scene.write("a.txt", "some text");
+  open(scene.options(2));
+  auto lock = std::make_unique<HeldLock>(scene);
+  Opener opener(scene.options(2));
+  opener.wait_until_it_waits();
+  lock->bring_token_file();
+  lock.reset();
+  EXPECT_THAT(opener.finish(), Not(Contains(StartsWith("tokenis"))));
+}
+
+TEST(TokenCache, IfTheHolderOfTheLockDiesTheOneThatWaitsTakesOver) {
+  Scene scene;
+  scene.write("a.txt", "some text");
+  open(scene.options(2));
+  auto lock = std::make_unique<HeldLock>(scene);
+  Opener opener(scene.options(2));
+  opener.wait_until_it_waits();
+  lock.reset();  // without a file: as when a process is killed
+  EXPECT_THAT(opener.finish(), Contains(StartsWith("tokenised ")));
 }
 
 TEST(TokenCache, OfManyProcessesOneTokenisesAndAllSeeTheSame) {

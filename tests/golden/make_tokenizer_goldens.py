@@ -2,9 +2,10 @@
 """Makes tokenizer_qwen3.jsonl.gz: what Hugging Face's `tokenizers` gives for Qwen3's tokenizer.json.
 
     pip install tokenizers==0.23.3
-    make_tokenizer_goldens.py TOKENIZER_JSON PLAYS_FOLDER
+    make_tokenizer_goldens.py [TOKENIZER_JSON]
 
-TOKENIZER_JSON is that of Qwen3, PLAYS_FOLDER the text that setup/prepare_data.py makes. Lines of the file, each JSON:
+TOKENIZER_JSON is the one published with Qwen3, which set-up does not download: without it nothing is made. English text
+is the plays that set-up makes. Lines of the file, each JSON:
   1. an object: which library, version and tokenizer, and how many lines of each kind follow
   2. {"kind": "encode", "rows": n}, then n of [text, ids] or, where decoding does not give the text, [text, ids, decoded]
   3. {"kind": "decode", "rows": n}, then n of [ids, skip_special, text]
@@ -15,13 +16,12 @@ import array
 import gzip
 import hashlib
 import json
+import os
 import pathlib
 import random
 import sys
 import unicodedata
 import zlib
-
-import tokenizers
 
 TARGET = pathlib.Path(__file__).with_name("tokenizer_qwen3.jsonl.gz")
 SWEEPS = [["a", "b1", " ", "\n"], ["'", "'l", "'v", " a"], ["e", "\u0301", "\u0323\u0304"]]
@@ -120,9 +120,14 @@ def decode_rows(rng, tokenizer):
 
 
 def main():
-    if len(sys.argv) != 3:
-        raise SystemExit(__doc__)
-    source, folder = map(pathlib.Path, sys.argv[1:])
+    if len(sys.argv) != 2:
+        print(f"{TARGET.name}: left as it is; to make it again, give Qwen3's tokenizer.json as the argument")
+        return
+    import tokenizers  # only here: without an argument nothing is needed
+
+    source = pathlib.Path(sys.argv[1])
+    deps = pathlib.Path(os.environ.get("QWEN3_DEPS", pathlib.Path.home() / ".cache/qwen3"))
+    folder = deps / "data/datasets/shakespeare"
     tokenizer = tokenizers.Tokenizer.from_file(str(source))
     plays = [path.read_text(encoding="utf-8").split("\n") for path in sorted(folder.glob("*.txt"))]
     rng = random.Random(3)

@@ -184,8 +184,8 @@ std::shared_ptr<const TokenFile> open_token_file(const OpenOptions& options, con
   if (auto file = open_if_whole(path)) return file;
   LockFile lock(stem + ".lock");
   Reporter reporter(options);
-  while (!lock.try_lock()) {
-    if (reporter.due()) reporter.say("waiting for another process: " + lock.said());
+  for (bool waiting = false; !lock.try_lock(); waiting = true) {
+    if (!waiting || reporter.due()) reporter.say("waiting for another process: " + lock.said());
     std::this_thread::sleep_for(kPoll);
   }
   if (auto file = open_if_whole(path)) return file;
