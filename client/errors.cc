@@ -30,7 +30,8 @@ void print_error(std::ostream& err, const absl::Status& status, const Locate& lo
     }
     const std::string place = locate ? locate(field) : "";
     if (!place.empty()) err << place << ": ";
-    if (!field.empty()) err << field << ": ";
+    const bool named = violation.description().compare(0, field.size(), field) == 0;
+    if (!named) err << field << ": ";
     err << violation.description() << '\n';
   }
 }

@@ -12,7 +12,7 @@ namespace qwen3::client {
 using Locate = std::function<std::string(const std::string& field)>;
 
 // "qwen3ctl: NOT_FOUND: sentence"; or, when the status carries a google.rpc.BadRequest, one line for each violation:
-// "FILE:LINE: training.steps: sentence" (without the place when it is not known).
+// "FILE:LINE: training.steps: sentence" (without the place when it is not known, and the field once).
 void print_error(std::ostream& err, const absl::Status& status, const Locate& locate = nullptr);
 
 }  // namespace qwen3::client

@@ -1,0 +1,76 @@
+// kill -9 of each kind of process in the middle of training. The job must succeed, and since float32 ordered mode makes
+// every run bitwise the same, its final loss and state must equal those of an undisturbed run, bit for bit.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "tests/e2e/service_fixture.h"
+
+namespace qwen3::e2e {
+namespace {
+
+constexpr int kSlots = 2, kSteps = 16;
+constexpr int kKillAfter = 6;  // between the checkpoints of steps 4 and 8
+
+// Runs the job on two workers and disturbs it once. Empty function: not disturbed.
+v1::Job run(const std::function<void(Service&)>& disturb) {
+  Service service(/*workers=*/2);
+  v1::JobSpec spec = service.small_job(kSlots, kSteps);
+  spec.mutable_debug()->set_step_delay_ms(100);  // the kill falls well inside the run
+  const auto name = service.submit(spec);
+  EXPECT_TRUE(name.ok()) << name.status();
+  if (!name.ok()) return {};
+  if (disturb) {
+    EXPECT_TRUE(service.wait_for_step(*name, kKillAfter)) << service.logs();
+    disturb(service);
+  }
+  const auto job = service.wait(*name);
+  EXPECT_TRUE(job.ok()) << job.status() << service.logs();
+  if (!job.ok()) return {};
+  EXPECT_EQ(job->state(), v1::JOB_STATE_SUCCEEDED) << job->ShortDebugString() << service.logs();
+  return *job;
+}
+
+class Kill : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { undisturbed_ = run(nullptr); }
+
+  static void expect_the_same_end(const v1::Job& job) {
+    EXPECT_EQ(job.progress().step(), kSteps);
+    EXPECT_FALSE(job.result().final_loss_hex().empty());
+    EXPECT_EQ(job.result().final_loss_hex(), undisturbed_.result().final_loss_hex());
+    EXPECT_EQ(job.result().state_digest(), undisturbed_.result().state_digest());
+  }
+
+  static v1::Job undisturbed_;
+};
+
+v1::Job Kill::undisturbed_;
+
+TEST_F(Kill, OfARankStartsANewAttemptThatEndsTheSame) {
+  const v1::Job job = run([](Service& service) { service.kill_rank(1); });
+  EXPECT_EQ(job.attempt_count(), 2);
+  expect_the_same_end(job);
+}
+
+TEST_F(Kill, OfADaemonStartsANewAttemptThatEndsTheSame) {
+  const v1::Job job = run([](Service& service) {
+    service.kill_worker(0);
+    service.start_worker(0);
+  });
+  EXPECT_EQ(job.attempt_count(), 2);
+  expect_the_same_end(job);
+}
+
+TEST_F(Kill, OfTheCoordinatorLosesNoStepAndEndsTheSame) {
+  const v1::Job job = run([](Service& service) {
+    service.kill_coordinator();
+    service.start_coordinator();
+  });
+  EXPECT_EQ(job.attempt_count(), 1);
+  expect_the_same_end(job);
+}
+
+}  // namespace
+}  // namespace qwen3::e2e
