@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <optional>
@@ -11,6 +12,7 @@
 #include "client/format/spec.h"
 #include "client/format/text.h"
 #include "client/interrupt.h"
+#include "spec/config/job_spec.h"
 #include "spec/config/toml.h"
 
 namespace qwen3::client {
@@ -62,6 +64,7 @@ Result submit(Context& context, const SubmitOptions& options) {
   if (options.watch) interrupt.emplace();
   v1::CreateJobRequest request;
   *request.mutable_job()->mutable_spec() = parsed.spec;
+  spec::config::make_paths_absolute(*request.mutable_job()->mutable_spec(), std::filesystem::current_path());
   request.set_job_id(options.job_id);
   request.set_request_id(options.request_id);
   request.set_validate_only(options.dry_run);

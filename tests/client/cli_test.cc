@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -197,6 +198,16 @@ TEST_F(Cli, SubmitSendsTheFileWithTheOverrides) {
   EXPECT_EQ(sent.job().spec().job().description(), "two words");
 }
 
+TEST_F(Cli, SubmitSendsPathsAbsolute) {
+  v1::JobSpec sent;
+  server_.create = [&](const v1::CreateJobRequest& request, v1::Job*) {
+    sent = request.job().spec();
+    return grpc::Status::OK;
+  };
+  run({"submit", write_toml("[training]\ndataset_path = \"plays\"\n")});
+  EXPECT_EQ(sent.training().dataset_path(), std::filesystem::current_path() / "plays");
+}
+
 TEST_F(Cli, QuietSubmitPrintsTheNameOnly) {
   const Outcome submit = run({"submit", write_toml("[model]\nflavor = \"debugmodel\"\n"), "-q"});
   EXPECT_EQ(submit.code, kSucceeded);
@@ -232,7 +243,7 @@ TEST_F(Cli, ViolationsOfTheServerAreOneLineEachWithFileAndLine) {
     bad.add_field_violations()->set_field("training.global_batch_size");
     bad.mutable_field_violations(0)->set_description("want a multiple of 16, got 5");
     bad.add_field_violations()->set_field("training.seq_len");
-    bad.mutable_field_violations(1)->set_description("want at most 4096, got 9999");
+    bad.mutable_field_violations(1)->set_description("training.seq_len: want at most 4096, got 9999");
     google::rpc::Status rich;
     rich.set_code(grpc::StatusCode::INVALID_ARGUMENT);
     rich.add_details()->PackFrom(bad);
