@@ -17,3 +17,4 @@ target_include_directories(torch::cuda SYSTEM INTERFACE ${CMAKE_CUDA_TOOLKIT_INC
 target_compile_definitions(torch::cuda INTERFACE USE_C10D_NCCL)
 
 add_custom_target(cuda)
+add_dependencies(cuda qwen3-rank cuda_test)

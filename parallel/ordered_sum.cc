@@ -2,9 +2,12 @@
 
 #include <c10/util/Exception.h>
 
+#include "parallel/cuda/cuda.h"
+
 namespace qwen3::parallel {
 
 at::Tensor tree_sum_(at::Tensor rows) {
+  if (rows.is_cuda()) return cuda::tree_sum(rows);
   const int64_t n = rows.size(0);
   for (int64_t stride = 1; stride < n; stride *= 2) {
     for (int64_t i = 0; i + stride < n; i += 2 * stride) rows[i].add_(rows[i + stride]);

@@ -6,6 +6,7 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <utility>
 
+#include "parallel/cuda/cuda.h"
 #include "parallel/process_group_impl.h"
 
 namespace qwen3::parallel {
@@ -58,12 +59,16 @@ ProcessGroup::~ProcessGroup() = default;
 
 std::shared_ptr<ProcessGroup> make_group(Rendezvous& rendezvous, const std::string& name, int64_t rank, int64_t size,
                                          const GroupOptions& options) {
+  auto store = c10::make_intrusive<c10d::PrefixStore>(name, rendezvous.impl().store);
+  auto impl = std::make_unique<ProcessGroup::Impl>();
+  if (options.cuda) {
+    impl->backend = cuda::make_nccl_backend(std::move(store), rank, size, options.timeout);
+    return std::make_shared<ProcessGroup>(std::move(impl));
+  }
   auto gloo = c10d::ProcessGroupGloo::Options::create(options.timeout);
   gloo->devices.push_back(options.interface.empty()
                               ? c10d::ProcessGroupGloo::createDeviceForHostname(options.address)
                               : c10d::ProcessGroupGloo::createDeviceForInterface(options.interface));
-  auto store = c10::make_intrusive<c10d::PrefixStore>(name, rendezvous.impl().store);
-  auto impl = std::make_unique<ProcessGroup::Impl>();
   impl->backend = c10::make_intrusive<c10d::ProcessGroupGloo>(std::move(store), static_cast<int>(rank),
                                                               static_cast<int>(size), std::move(gloo));
   return std::make_shared<ProcessGroup>(std::move(impl));

@@ -32,6 +32,7 @@ class Rendezvous {
 struct GroupOptions {
   std::string address = "127.0.0.1";  // this rank's address: a host name or an IP
   std::string interface;              // network interface to use instead, e.g. "eth0"; empty: that of the address
+  bool cuda = false;                  // NCCL between GPUs instead of Gloo between CPUs
   std::chrono::seconds timeout{300};  // of one collective; a dead peer is seen at once, this catches a hung one
 };
 
