@@ -1,4 +1,5 @@
 // What qwen3ctl prints and how it exits, against a scripted server.
+// Long because it holds the exact output of every command, so that a change of any of them is seen.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

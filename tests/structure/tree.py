@@ -29,7 +29,7 @@ def tracked(root):
 def says_why_it_is_long(lines):
     """Whether the comment at the file's top holds a sentence with "lines" or "long" in it."""
     head = [line for line in lines[:15] if line.startswith("//")]
-    return re.search(r"\b(long|longer|lines)\b", " ".join(head)) is not None
+    return re.search(r"\b(long|longer|lines)\b", " ".join(head), re.IGNORECASE) is not None
 
 
 def breaches(root):

@@ -1,4 +1,5 @@
 // The daemon against a scripted coordinator (gRPC on loopback) and scripted rank processes (fake_rank).
+// Long because it is one table of scenes over one fixture: every way a rank, a session or a coordinator can end.
 #include "worker/daemon/daemon.h"
 
 #include <gmock/gmock.h>
