@@ -174,7 +174,8 @@ class CommandLine {
     supervise->group("");  // hidden
     for (CLI::App* command : {up, down, status, supervise}) {
       command->add_option("--dir", o.dir,
-                          "Folder of its state, logs and checkpoints. Default: ~/.local/state/qwen3/local");
+                          "Folder of its state, logs and checkpoints. Default: ~/.local/state/qwen3/local,\n"
+                          "and for down and status the one brought up last");
     }
     for (CLI::App* command : {up, supervise}) {
       command->add_option("--workers", o.workers, "Worker daemons")->capture_default_str()->check(CLI::Range(1, 64));

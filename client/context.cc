@@ -15,7 +15,7 @@ Client& Context::client() {
 
 std::string default_address() {
   if (const char* address = std::getenv("QWEN3_ADDRESS"); address != nullptr && *address != '\0') return address;
-  const auto state = local::load_state(local::default_dir());
+  const auto state = local::load_state(local::current_dir());
   if (state && local::is_alive(state->supervisor) && !state->address.empty()) return state->address;
   return "127.0.0.1:7400";
 }

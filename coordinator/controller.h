@@ -71,6 +71,9 @@ struct Counts {
   int64_t free_slots = 0;
 };
 
+// Whether "auto" precision is bfloat16 on this worker: a GPU, or a CPU with instructions for it.
+bool computes_bfloat16(const internal::v1::Hello& hello);
+
 class Controller {
  public:
   Controller(ControllerOptions options, Effects& effects, absl::Time now);
@@ -155,6 +158,7 @@ class Controller {
   // controller_attempts.cc
   void schedule(absl::Time now);
   void start_attempt(JobRun& job, const std::vector<Place>& places, absl::Time now);
+  std::string auto_precision(const JobRun& job) const;
   void assign(const JobRun& job, const std::string& worker);
   void mark_accepted(JobRun& job, const std::string& worker, absl::Time now);
   void mark_stepping(JobRun& job, int64_t step, absl::Time now);

@@ -91,6 +91,16 @@ void Controller::start_attempt(JobRun& job, const std::vector<Place>& places, ab
   });
 }
 
+// What "auto" precision is on the workers of the attempt.
+std::string Controller::auto_precision(const JobRun& job) const {
+  if (job.stored.job().spec().debug().ordered()) return "float32";
+  for (const auto& [worker, slots] : job.attempt->parts) {
+    const auto known = workers_.find(worker);
+    if (known == workers_.end() || !computes_bfloat16(known->second.hello)) return "float32";
+  }
+  return "bfloat16";
+}
+
 void Controller::assign(const JobRun& job, const std::string& worker) {
   const AttemptRun& attempt = *job.attempt;
   CoordinatorMessage message;
@@ -103,6 +113,9 @@ void Controller::assign(const JobRun& job, const std::string& worker) {
   rank.set_epoch(attempt.stored.attempt().epoch());
   rank.set_world_size(static_cast<int32_t>(world_size(job)));
   *rank.mutable_spec() = job.stored.job().spec();
+  if (rank.spec().training().mixed_precision_param() == "auto") {  // one answer for all ranks, whatever their hosts
+    rank.mutable_spec()->mutable_training()->set_mixed_precision_param(auto_precision(job));
+  }
   rank.set_checkpoint_folder(job.stored.checkpoint_folder());
   if (attempt.stored.attempt().restored_step() > 0) {
     rank.set_restore_folder(job.stored.committed_folder());

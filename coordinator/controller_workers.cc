@@ -364,11 +364,15 @@ absl::StatusOr<std::vector<Place>> Controller::plan_placement(int64_t ranks) con
   return allocate(ranks, free_slots(), {});
 }
 
+bool computes_bfloat16(const internal::v1::Hello& hello) {
+  return hello.fast_bfloat16() || hello.device_kind() != "cpu";
+}
+
 bool Controller::all_workers_have_fast_bfloat16() const {
   bool any = false;
   for (const auto& [id, worker] : workers_) {
     if (worker.session == 0) continue;
-    if (!worker.hello.fast_bfloat16() && worker.hello.device_kind() == "cpu") return false;
+    if (!computes_bfloat16(worker.hello)) return false;
     any = true;
   }
   return any;

@@ -11,6 +11,7 @@
 
 #include "coordinator/coordinator.h"
 #include "spec/build_info/build_info.h"
+#include "spec/config/data_root.h"
 
 namespace {
 
@@ -55,6 +56,7 @@ int main(int argc, char** argv) {
                "qwen3-coordinator");
   app.footer(kExamples);
   app.set_version_flag("--version", std::string(qwen3::build_id()));
+  options.data_root = qwen3::spec::config::default_data_root();
   app.add_option("--listen", options.listen, "HOST:PORT of the API; port 0: any")->capture_default_str();
   app.add_option("--worker-listen", options.worker_listen, "HOST:PORT for worker daemons")->capture_default_str();
   app.add_option("--http-listen", options.http_listen, "HOST:PORT of /metrics, /livez, /readyz")->capture_default_str();
@@ -63,7 +65,7 @@ int main(int argc, char** argv) {
                  "Folder of all checkpoints; daemons must see the same one at the same path")
       ->required();
   app.add_option("--data-root", options.data_root, "Folder with datasets/ and tokenizers/, as set-up fills it")
-      ->envname("QWEN3_DATA");
+      ->capture_default_str();
   app.add_flag("--insecure", options.insecure,
                "Allow addresses that are not loopback although nobody is asked who he is");
   app.add_option("--port-file", port_file, "Write {\"api\": N, \"worker\": N, \"http\": N} there once serving");

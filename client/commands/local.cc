@@ -26,10 +26,9 @@ constexpr absl::Duration kPoll = absl::Milliseconds(20);
 constexpr int kFatalRestarts = 5;  // a member that dies so often before the service is ready will not come up
 constexpr int kTailLines = 12;
 
-std::string absolute_dir(const LocalOptions& options) {
-  return std::filesystem::absolute(options.dir.empty() ? local::default_dir() : options.dir)
-      .lexically_normal()
-      .string();
+// The folder that was asked for, else `otherwise`.
+std::string absolute_dir(const LocalOptions& options, const std::string& otherwise) {
+  return std::filesystem::absolute(options.dir.empty() ? otherwise : options.dir).lexically_normal().string();
 }
 
 std::vector<const Member*> members(const LocalState& state) {
@@ -112,10 +111,11 @@ Result report_failure(Context& context, const std::string& dir) {
 }  // namespace
 
 Result local_up(Context& context, const LocalOptions& options) {
-  const std::string dir = absolute_dir(options);
+  const std::string dir = absolute_dir(options, local::default_dir());
   if (const auto state = local::load_state(dir); state && local::is_alive(state->supervisor)) {
     const int workers = static_cast<int>(state->workers.size());
     if (workers == options.workers && state->slots == options.slots) {
+      local::remember_current_dir(dir);
       context.out() << "already running at " << state->address << '\n';
       return 0;
     }
@@ -142,13 +142,14 @@ Result local_up(Context& context, const LocalOptions& options) {
   Readiness now = Readiness::kNotYet;
   eventually(kUpLimit, [&] { return (now = readiness(dir, options, &address)) != Readiness::kNotYet; });
   if (now != Readiness::kReady) return report_failure(context, dir);
+  local::remember_current_dir(dir);
   context.out() << "local service at " << address << " with " << options.workers << " workers of " << options.slots
                 << " slots in " << dir << '\n';
   return 0;
 }
 
 Result local_down(Context& context, const LocalOptions& options) {
-  const std::string dir = absolute_dir(options);
+  const std::string dir = absolute_dir(options, local::current_dir());
   const auto state = local::load_state(dir);
   if (!state) {
     context.out() << "no local service in " << dir << '\n';
@@ -161,7 +162,7 @@ Result local_down(Context& context, const LocalOptions& options) {
 }
 
 Result local_status(Context& context, const LocalOptions& options) {
-  const std::string dir = absolute_dir(options);
+  const std::string dir = absolute_dir(options, local::current_dir());
   const auto state = local::load_state(dir);
   if (!state || !local::is_alive(state->supervisor)) {
     return absl::NotFoundError(absl::StrCat("no local service runs in ", dir));

@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/commands/commands.h"
-#include "client/local/paths.h"
+#include "spec/config/data_root.h"
 #include "tokenizer/tokenizer.h"
 
 namespace qwen3::client {
@@ -83,7 +83,7 @@ absl::Status decode(const tokenizer::Tokenizer& tokenizer, const Batch& batch, s
 
 Result tokenize(Context& context, const TokenizeOptions& options) {
   const std::string file =
-      options.tokenizer.empty() ? absl::StrCat(local::data_root(), "/tokenizers/qwen3.tiktoken") : options.tokenizer;
+      options.tokenizer.empty() ? absl::StrCat(spec::config::default_data_root(), "/tokenizers/qwen3.tiktoken") : options.tokenizer;
   const auto tokenizer = tokenizer::Tokenizer::load(file);
   if (!tokenizer.ok()) return tokenizer.status();
   int64_t line = 1;

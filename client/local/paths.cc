@@ -1,6 +1,8 @@
 #include "client/local/paths.h"
 
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 
 namespace qwen3::client::local {
 namespace {
@@ -11,6 +13,8 @@ std::string variable(const char* name) {
   return value != nullptr ? value : "";
 }
 
+std::string pointer_file() { return default_dir() + ".current"; }
+
 }  // namespace
 
 std::string default_dir() {
@@ -18,10 +22,19 @@ std::string default_dir() {
   return (state.empty() ? variable("HOME") + "/.local/state" : state) + "/qwen3/local";
 }
 
-std::string data_root() {
-  if (const std::string data = variable("QWEN3_DATA"); !data.empty()) return data;
-  if (const std::string deps = variable("QWEN3_DEPS"); !deps.empty()) return deps + "/data";
-  return variable("HOME") + "/.cache/qwen3/data";
+std::string current_dir() {
+  std::ifstream file(pointer_file());
+  std::string dir;
+  std::getline(file, dir);
+  return dir.empty() ? default_dir() : dir;
+}
+
+void remember_current_dir(const std::string& dir) {
+  const std::filesystem::path pointer = pointer_file();
+  std::filesystem::create_directories(pointer.parent_path());
+  const std::string fresh = pointer.string() + ".new";
+  std::ofstream(fresh) << dir << '\n';
+  std::filesystem::rename(fresh, pointer);
 }
 
 std::string log_file(const std::string& dir, const std::string& member) { return dir + "/logs/" + member + ".log"; }

@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "client/local/paths.h"
 #include "client/local/state.h"
+#include "spec/config/data_root.h"
 
 namespace qwen3::client::local {
 namespace {
@@ -84,7 +85,7 @@ class Supervisor {
               "--checkpoint-root",
               absl::StrCat(dir, "/checkpoints"),
               "--data-root",
-              data_root(),
+              spec::config::default_data_root(),
               "--port-file",
               port_file()};
     }
@@ -99,7 +100,7 @@ class Supervisor {
             "--state-dir",
             absl::StrCat(dir, "/workers/", name),
             "--data-root",
-            data_root()};
+            spec::config::default_data_root()};
   }
 
   void start_what_is_due() {

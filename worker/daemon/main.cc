@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "spec/build_info/build_info.h"
+#include "spec/config/data_root.h"
 #include "worker/daemon/daemon.h"
 #include "worker/daemon/host.h"
 #include "worker/daemon/options.h"
@@ -43,11 +44,6 @@ std::string default_state_dir(const std::string& worker_id) {
   const std::string state = variable("XDG_STATE_HOME");
   const std::string root = state.empty() ? "/var/tmp/qwen3-" + std::to_string(::getuid()) : state + "/qwen3";
   return root + "/" + worker_id;
-}
-
-std::string default_data_root() {
-  const std::string data = variable("QWEN3_DATA");
-  return data.empty() ? variable("HOME") + "/.cache/qwen3/data" : data;
 }
 
 std::string default_rank_binary() {
@@ -107,7 +103,7 @@ int main(int argc, char** argv) {
   using namespace qwen3::worker;
   DaemonOptions options;
   options.rank_binary = default_rank_binary();
-  options.data_root = default_data_root();
+  options.data_root = qwen3::spec::config::default_data_root();
   options.worker_id = worker_id_from_hostname(host_name());
   options.device_kind = default_device_kind();
   options.slots = default_slots(options.device_kind);

@@ -11,6 +11,7 @@
 
 #include "kernels/cpu/recycling_allocator.h"
 #include "spec/build_info/build_info.h"
+#include "spec/config/data_root.h"
 #include "spec/config/job_spec.h"
 #include "spec/config/toml.h"
 #include "worker/rank/daemon_link.h"
@@ -22,15 +23,8 @@ namespace {
 
 using namespace qwen3;
 
-// Where set-up put datasets and tokenizers.
-std::string data_root() {
-  if (const char* set = std::getenv("QWEN3_DATA")) return set;
-  const char* home = std::getenv("HOME");
-  return std::string(home == nullptr ? "." : home) + "/.cache/qwen3/data";
-}
-
 spec::config::Environment environment() {
-  return {.fast_bfloat16 = __builtin_cpu_supports("avx512bf16") != 0, .data_root = data_root()};
+  return {.fast_bfloat16 = __builtin_cpu_supports("avx512bf16") != 0, .data_root = spec::config::default_data_root()};
 }
 
 int end(rank::Link& link, const std::optional<internal::v1::RankFailed>& failed) {
