@@ -82,8 +82,9 @@ absl::Status decode(const tokenizer::Tokenizer& tokenizer, const Batch& batch, s
 }  // namespace
 
 Result tokenize(Context& context, const TokenizeOptions& options) {
-  const std::string file =
-      options.tokenizer.empty() ? absl::StrCat(spec::config::default_data_root(), "/tokenizers/qwen3.tiktoken") : options.tokenizer;
+  const std::string file = options.tokenizer.empty()
+                               ? absl::StrCat(spec::config::default_data_root(), "/tokenizers/qwen3.tiktoken")
+                               : options.tokenizer;
   const auto tokenizer = tokenizer::Tokenizer::load(file);
   if (!tokenizer.ok()) return tokenizer.status();
   int64_t line = 1;

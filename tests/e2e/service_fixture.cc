@@ -17,6 +17,7 @@
 #include "client/local/process.h"
 #include "client/local/state.h"
 #include "client/watch.h"
+#include "spec/config/data_root.h"
 
 namespace qwen3::e2e {
 namespace {
@@ -75,7 +76,7 @@ void Service::start_coordinator() {
   coordinator_ = spawn({QWEN3_BIN_DIR "/qwen3-coordinator", "--listen", loopback(api_port_), "--worker-listen",
                         loopback(worker_port_), "--http-listen", loopback(http_port_), "--state-dir",
                         dir_ + "/coordinator", "--checkpoint-root", dir_ + "/checkpoints", "--data-root",
-                        client::local::data_root(), "--port-file", ports},
+                        spec::config::default_data_root(), "--port-file", ports},
                        client::local::log_file(dir_, "coordinator"))
                      .pid;
   wait_until_serving();
@@ -102,11 +103,11 @@ void Service::kill_worker(int i) { end_process(workers_[i]); }
 
 void Service::start_worker(int i) {
   const std::string id = "w" + std::to_string(i);
-  workers_[i] =
-      spawn({QWEN3_BIN_DIR "/qwen3-worker", "--coordinator", loopback(worker_port_), "--id", id, "--slots",
-             std::to_string(slots_of_each_), "--state-dir", dir_ + "/" + id, "--data-root", client::local::data_root()},
-            client::local::log_file(dir_, id))
-          .pid;
+  workers_[i] = spawn({QWEN3_BIN_DIR "/qwen3-worker", "--coordinator", loopback(worker_port_), "--id", id, "--slots",
+                       std::to_string(slots_of_each_), "--state-dir", dir_ + "/" + id, "--data-root",
+                       spec::config::default_data_root()},
+                      client::local::log_file(dir_, id))
+                    .pid;
 }
 
 void Service::wait_for_workers() {
