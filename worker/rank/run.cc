@@ -131,7 +131,7 @@ class Run {
     internal::v1::RunFinished finished;
     finished.set_step(state_.step);
     finished.set_stopped(stopped_);
-    if (last_saved_ == state_.step) link_.wait_committed(state_.step);
+    if (!saved_steps_.empty() && last_saved_ == state_.step) link_.wait_committed(state_.step);
     if (mesh_.rank() == 0) describe_result(finished);
     link_.finished(finished);
   }

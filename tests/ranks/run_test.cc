@@ -1,0 +1,76 @@
+// A whole run of one rank, as qwen3-rank --standalone does it.
+#include "worker/rank/run.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "spec/config/data_root.h"
+#include "spec/config/job_spec.h"
+#include "worker/rank/standalone_link.h"
+
+namespace qwen3::testing {
+namespace {
+
+// Keeps what the run reports at its end.
+class RecordingLink : public rank::StandaloneLink {
+ public:
+  void finished(const internal::v1::RunFinished& result) override { result_ = result; }
+  const internal::v1::RunFinished& result() const { return result_; }
+
+ private:
+  internal::v1::RunFinished result_;
+};
+
+class WholeRun : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = std::filesystem::temp_directory_path() / "qwen3-run-XXXXXX";
+    ASSERT_NE(::mkdtemp(name.data()), nullptr);
+    assignment_.set_job("tenants/default/jobs/one");
+    assignment_.set_attempt(1);
+    assignment_.set_world_size(1);
+    assignment_.set_advertise_address("127.0.0.1");
+    assignment_.set_checkpoint_folder(name);
+    v1::JobSpec& spec = *assignment_.mutable_spec();
+    spec.mutable_model()->set_flavor("debugmodel");
+    spec.mutable_training()->set_local_batch_size(1);
+    spec.mutable_training()->set_seq_len(32);
+    spec.mutable_training()->set_steps(2);
+    spec.mutable_validation()->set_enable(true);
+    spec.mutable_validation()->set_steps(2);
+    spec.mutable_debug()->set_ordered(true);
+    spec::config::fill_defaults(spec);
+    ASSERT_THAT(spec::config::check(spec, environment_), ::testing::IsEmpty());
+  }
+  void TearDown() override { std::filesystem::remove_all(assignment_.checkpoint_folder()); }
+
+  internal::v1::RunFinished run() {
+    RecordingLink link;
+    rank::run(assignment_, environment_, link);
+    return link.result();
+  }
+
+  spec::config::Environment environment_{.data_root = spec::config::default_data_root()};
+  internal::v1::RankAssignment assignment_;
+};
+
+// A rank may die after the last commit and before its report: the next attempt has nothing left to train or to save.
+TEST_F(WholeRun, RestoredFromItsLastCheckpointOnlyReports) {
+  const internal::v1::RunFinished first = run();
+  assignment_.set_attempt(2);
+  assignment_.set_restore_folder(assignment_.checkpoint_folder() + "/step-2.attempt-1");
+  const internal::v1::RunFinished again = run();
+
+  EXPECT_EQ(again.step(), 2);
+  EXPECT_EQ(again.result().final_loss_hex(), first.result().final_loss_hex());
+  EXPECT_EQ(again.result().validation_loss(), first.result().validation_loss());
+  EXPECT_EQ(again.result().state_digest(), first.result().state_digest());
+  EXPECT_EQ(again.result().first_loss(), first.result().first_loss());
+  EXPECT_FALSE(std::filesystem::exists(assignment_.checkpoint_folder() + "/step-2.attempt-2"));
+}
+
+}  // namespace
+}  // namespace qwen3::testing
