@@ -8,7 +8,7 @@ export CCACHE_NOHASHDIR ?= 1
 export CCACHE_BASEDIR ?= $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install configure build test format quickstart bench goldens bundle lint test-sanitizers cuda clean
+.PHONY: help install configure build test format quickstart bench bench-quickstart goldens bundle lint test-sanitizers cuda clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -30,6 +30,9 @@ quickstart: build ## train the debug model on two ranks through the whole servic
 
 bench: build ## measure against the peers; table on stdout, build/bench.json
 	@bench/run.sh
+
+bench-quickstart: build ## the quickstart job beside the same job with transformers; a quarter of an hour or more
+	@QWEN3_BENCH_ROWS=quickstart bench/run.sh
 
 goldens: install ## make the committed reference values again, with the peers that computed them
 	@setup/goldens.sh

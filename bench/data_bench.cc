@@ -1,5 +1,5 @@
 // Throughput of tokenizer and data, one JSON line each: {"name", "unit", "ours"}. The peer is hf_tokenizer.py.
-//   data_bench TIKTOKEN TEXT_FOLDER THREADS
+//   data_bench TIKTOKEN TEXT_FOLDER THREADS [TOKENIZER_JSON: written for the peer, the same vocabulary]
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "tokenizer/hf_json.h"
 #include "tokenizer/tokenizer.h"
 #include "worker/rank/data/dataset.h"
 
@@ -47,8 +48,8 @@ std::string text_of(const std::string& folder) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
-    std::cerr << "usage: data_bench TIKTOKEN TEXT_FOLDER THREADS\n";
+  if (argc != 4 && argc != 5) {
+    std::cerr << "usage: data_bench TIKTOKEN TEXT_FOLDER THREADS [TOKENIZER_JSON]\n";
     return 2;
   }
   const std::string vocabulary = argv[1];
@@ -57,6 +58,7 @@ int main(int argc, char** argv) {
   const auto load = [&] { return qwen3::tokenizer::Tokenizer::load(vocabulary).value(); };
   print("tokenizer load", "s", seconds(load));
   const qwen3::tokenizer::Tokenizer tokenizer = load();
+  if (argc == 5) std::ofstream(argv[4]) << qwen3::tokenizer::to_hf_json(tokenizer.vocabulary());
   const std::string text = text_of(folder);
   const double megabytes = static_cast<double>(text.size()) / 1e6;
   print("tokenizer 1 thread MB/s", "MB/s", megabytes / seconds([&] { tokenizer.encode(text).value(); }));
