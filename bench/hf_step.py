@@ -1,7 +1,8 @@
 """One training step of Hugging Face transformers' Qwen3 on the CPU, the peer of `make bench`.
 
 Step = zero_grad, forward, loss, backward, clip 1.0, fused AdamW. bf16: float32 parameters under autocast. Random ids.
-Prints one JSON line: tokens_per_second (of the median step), step_seconds and step_cpu_seconds (all after the warm-up), peak_rss_bytes.
+Prints one JSON line: tokens_per_second (of the median step), step_seconds and step_cpu_seconds (all after the warm-up),
+peak_rss_bytes.
 """
 
 import argparse

@@ -10,7 +10,8 @@ bin=build/bin
 measured=build/measured
 steps=${QWEN3_BENCH_STEPS:-3}
 threads=2
-rows=${QWEN3_BENCH_ROWS:-debugmodel-fp32 debugmodel-bf16 debugmodel-vocab-fp32 debugmodel-vocab-bf16 0.6B-bf16 data service}
+default_rows="debugmodel-fp32 debugmodel-bf16 debugmodel-vocab-fp32 debugmodel-vocab-bf16 0.6B-bf16 data service"
+rows=${QWEN3_BENCH_ROWS:-$default_rows}
 if [[ ${QWEN3_BENCH_QUICKSTART:-0} == 1 ]]; then rows+=" quickstart"; fi
 mkdir -p "$measured"
 
@@ -68,7 +69,10 @@ for row in $rows; do
       measure "$row" ours "$bin/data_bench" "$tokenizer/qwen3.tiktoken" "$text" "$threads" "$measured/tokenizer.json"
       RAYON_NUM_THREADS=$threads peer "$row" bench/hf_tokenizer.py "$measured/tokenizer.json" "$text"
       ;;
-    service) measure "$row" ours python3 bench/service_bench.py "$bin" --set training.steps=2 ;;
+    service)
+      measure "$row" ours python3 bench/service_bench.py "$bin" \
+        --set training.steps=2 --set lr_scheduler.warmup_steps=1
+      ;;
     quickstart)
       measure "$row" ours python3 bench/service_bench.py "$bin"
       peer "$row" bench/hf_quickstart.py "$tokenizer/qwen3-2048.tiktoken" "$text" "$bin/qwen3ctl"

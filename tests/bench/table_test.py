@@ -22,7 +22,9 @@ def table(files):
 
 
 OURS = {"tokens_per_second": 1500.0, "step_cpu_seconds": [9.0, 4.0, 7.0], "peak_rss_bytes": 2 << 30}
-PEER = {"peer": "transformers X", "tokens_per_second": 1000.0, "step_cpu_seconds": [8.0, 6.0], "peak_rss_bytes": 3 << 30}
+PEER = {
+    "peer": "transformers X", "tokens_per_second": 1000.0, "step_cpu_seconds": [8.0, 6.0], "peak_rss_bytes": 3 << 30,
+}  # fmt: skip
 
 
 class Table(unittest.TestCase):
