@@ -12,8 +12,7 @@
 #include "kernels/cpu/recycling_allocator.h"
 #include "spec/build_info/build_info.h"
 #include "spec/config/data_root.h"
-#include "spec/config/job_spec.h"
-#include "spec/config/toml.h"
+#include "spec/config/load.h"
 #include "worker/rank/daemon_link.h"
 #include "worker/rank/error_boundary.h"
 #include "worker/rank/run.h"
@@ -51,17 +50,13 @@ int run_standalone(const std::string& config, const std::vector<std::string>& ov
   }
   std::stringstream text;
   text << file.rdbuf();
-  spec::config::ParsedJob job = spec::config::parse_toml(text.str(), config, overrides);
+  // One process is one rank, whatever mesh the file is for; --set still wins.
+  std::vector<std::string> settings = {"resources.slots=1", "parallelism.data_parallel_replicate_degree=1",
+                                       "parallelism.data_parallel_shard_degree=1"};
+  settings.insert(settings.end(), overrides.begin(), overrides.end());
+  const spec::config::ParsedJob job =
+      spec::config::load_job(text.str(), config, std::filesystem::current_path().string(), settings, environment());
   for (const std::string& warning : job.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
-  job.spec.mutable_resources()->set_slots(1);
-  job.spec.mutable_parallelism()->clear_data_parallel_shard_degree();
-  job.spec.mutable_parallelism()->clear_data_parallel_replicate_degree();
-  spec::config::fill_defaults(job.spec);
-  if (job.errors.empty()) {
-    for (const spec::Violation& violation : spec::config::check(job.spec, environment())) {
-      job.errors.push_back(config + ": " + violation.field + ": " + violation.message);
-    }
-  }
   for (const std::string& error : job.errors) std::fprintf(stderr, "%s\n", error.c_str());
   if (!job.errors.empty()) return 2;
 
