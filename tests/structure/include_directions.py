@@ -22,7 +22,7 @@ MAY_INCLUDE = {
     "parallel": ["spec", "model", "kernels"],
     "coordinator": ["spec", "spec/config", "checkpoint", "proto", "qwen3"],
     "worker/channel": ["qwen3"],
-    "worker/daemon": ["spec", "proto", "qwen3", "worker/channel"],
+    "worker/daemon": ["spec", "spec/config", "proto", "qwen3", "worker/channel"],
     "worker/rank": ["spec", "spec/config", "tokenizer", "checkpoint", "kernels", "model", "parallel", "qwen3",
                     "worker/channel", "worker/rank/data", "worker/rank/metrics"],
     "worker/rank/data": ["spec", "tokenizer"],
