@@ -68,6 +68,19 @@ std::string json_of(const v1::JobSpec& spec) {
   return json;
 }
 
+// The first line of every rank's log.
+void announce(const internal::v1::RankAssignment& assignment, const spec::RunSpec& spec) {
+  std::printf(
+      "rank %d of %d, attempt %d: %s, %lld parameters, computes in %s, %lld microbatches of %lld x %lld a step, "
+      "%d threads\n",
+      assignment.rank(), assignment.world_size(), assignment.attempt(), spec.model.flavor.c_str(),
+      static_cast<long long>(spec::parameter_count(spec.model)),
+      spec.precision == spec::Precision::kBfloat16 ? "bfloat16" : "float32",
+      static_cast<long long>(spec.microbatches_per_rank), static_cast<long long>(spec.data.local_batch_size),
+      static_cast<long long>(spec.data.seq_len), at::get_num_threads());
+  std::fflush(stdout);
+}
+
 // One run in progress on this rank.
 class Run {
  public:
@@ -88,6 +101,9 @@ class Run {
     if (!assignment_.restore_folder().empty()) {
       state_ = checkpointer_.restore(assignment_.restore_folder(), /*model_only=*/false);
       last_saved_ = state_.step;
+      std::printf("restored step %lld from %s\n", static_cast<long long>(state_.step),
+                  assignment_.restore_folder().c_str());
+      std::fflush(stdout);
     } else if (!assignment_.initial_load_folder().empty()) {
       const bool model_only = spec_.checkpoint.initial_load_model_only;
       const checkpoint::RunState loaded = checkpointer_.restore(assignment_.initial_load_folder(), model_only);
@@ -225,6 +241,7 @@ void run(const internal::v1::RankAssignment& assignment, const spec::config::Env
   } else if (spec.threads_per_rank > 0) {
     at::set_num_threads(static_cast<int>(spec.threads_per_rank));
   }
+  announce(assignment, spec);
   const auto store = rendezvous(assignment, link);
   Run run(assignment, spec, environment, store.get(), link);
   run.restore();
