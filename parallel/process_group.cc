@@ -1,5 +1,6 @@
 #include "parallel/process_group.h"
 
+#include <cstdlib>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -19,6 +20,14 @@ std::shared_ptr<Rendezvous> tcp_rendezvous(const std::string& host, const c10d::
   impl->port = tcp->getPort();
   impl->store = c10::make_intrusive<c10d::PrefixStore>(prefix, std::move(tcp));
   return std::make_shared<Rendezvous>(std::move(impl));
+}
+
+// c10d's flight recorder is one per process and changes a map without its lock when a group records for the first time,
+// which breaks ranks that are threads (torch/csrc/distributed/c10d/FlightRecorderDetail.hpp, recordWithResetEnabled,
+// LibTorch 2.11); it also takes a stack trace per collective. A value that the user set stays.
+void turn_off_flight_recorder() {
+  static const bool once = [] { return setenv("TORCH_FR_BUFFER_SIZE", "0", /*overwrite=*/0) == 0; }();
+  static_cast<void>(once);
 }
 
 }  // namespace
@@ -59,6 +68,7 @@ ProcessGroup::~ProcessGroup() = default;
 
 std::shared_ptr<ProcessGroup> make_group(Rendezvous& rendezvous, const std::string& name, int64_t rank, int64_t size,
                                          const GroupOptions& options) {
+  turn_off_flight_recorder();
   auto store = c10::make_intrusive<c10d::PrefixStore>(name, rendezvous.impl().store);
   auto impl = std::make_unique<ProcessGroup::Impl>();
   if (options.cuda) {
