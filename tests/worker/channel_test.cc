@@ -37,9 +37,9 @@ struct Scene {
   int raw = -1;
 };
 
-RankToDaemon phase(const std::string& text) {
+RankToDaemon progress(const std::string& unit) {
   RankToDaemon message;
-  message.set_phase(text);
+  message.mutable_progress()->set_unit(unit);
   return message;
 }
 
@@ -56,15 +56,15 @@ TEST(Channel, MessagesArriveWholeAndInOrder) {
   Channel left(pair->first), right(pair->second);
   const std::string big(4 << 20, 'x');  // far over the socket's buffer: send() must go on after partial writes
   std::thread sender([&] {
-    EXPECT_TRUE(left.send(phase("first")).ok());
-    EXPECT_TRUE(left.send(phase(big)).ok());
+    EXPECT_TRUE(left.send(progress("first")).ok());
+    EXPECT_TRUE(left.send(progress(big)).ok());
     EXPECT_TRUE(left.send(RankToDaemon()).ok());  // no bytes at all behind the prefix
   });
   RankToDaemon got;
   EXPECT_TRUE(right.receive(got).ok());
-  EXPECT_EQ(got.phase(), "first");
+  EXPECT_EQ(got.progress().unit(), "first");
   EXPECT_TRUE(right.receive(got).ok());
-  EXPECT_EQ(got.phase(), big);
+  EXPECT_EQ(got.progress().unit(), big);
   EXPECT_TRUE(right.receive(got).ok());
   EXPECT_EQ(got.message_case(), RankToDaemon::MESSAGE_NOT_SET);
   sender.join();
@@ -72,19 +72,19 @@ TEST(Channel, MessagesArriveWholeAndInOrder) {
 
 TEST(Channel, AMessageThatArrivesByteByByteIsOneMessage) {
   Scene scene;
-  const std::string bytes = frame(phase("loading"));
+  const std::string bytes = frame(progress("loading"));
   std::thread sender([&] {
     for (char byte : bytes) scene.write_raw(std::string(1, byte));
   });
   RankToDaemon got;
   EXPECT_TRUE(scene.channel->receive(got).ok());
-  EXPECT_EQ(got.phase(), "loading");
+  EXPECT_EQ(got.progress().unit(), "loading");
   sender.join();
 }
 
 TEST(Channel, TheFormatIsAFourByteLittleEndianLength) {
   Scene scene;
-  const RankToDaemon message = phase(std::string(0x123, 'y'));
+  const RankToDaemon message = progress(std::string(0x123, 'y'));
   ASSERT_TRUE(scene.channel->send(message).ok());
   std::string got(frame(message).size(), '\0');
   ASSERT_EQ(::recv(scene.raw, got.data(), got.size(), MSG_WAITALL), static_cast<ssize_t>(got.size()));
@@ -102,11 +102,11 @@ TEST(Channel, ALengthOverTheLimitIsRefusedWithoutReadingIt) {
 
 TEST(Channel, AMessageOverTheLimitIsNotSent) {
   Scene scene;
-  EXPECT_TRUE(absl::IsInvalidArgument(scene.channel->send(phase(std::string(kMaxMessageBytes, 'z')))));
-  ASSERT_TRUE(scene.channel->send(phase("next")).ok());  // the stream is still in step
-  std::string got(frame(phase("next")).size(), '\0');
+  EXPECT_TRUE(absl::IsInvalidArgument(scene.channel->send(progress(std::string(kMaxMessageBytes, 'z')))));
+  ASSERT_TRUE(scene.channel->send(progress("next")).ok());  // the stream is still in step
+  std::string got(frame(progress("next")).size(), '\0');
   ASSERT_EQ(::recv(scene.raw, got.data(), got.size(), MSG_WAITALL), static_cast<ssize_t>(got.size()));
-  EXPECT_EQ(got, frame(phase("next")));
+  EXPECT_EQ(got, frame(progress("next")));
 }
 
 TEST(Channel, BytesThatAreNoMessageAreNamed) {
@@ -120,27 +120,27 @@ TEST(Channel, BytesThatAreNoMessageAreNamed) {
 
 TEST(Channel, APeerThatClosesInTheMiddleOfAMessageIsUnavailable) {
   Scene scene;
-  scene.write_raw(frame(phase("half")).substr(0, 5));
+  scene.write_raw(frame(progress("half")).substr(0, 5));
   scene.close_raw();
   RankToDaemon got;
   EXPECT_TRUE(absl::IsUnavailable(scene.channel->receive(got)));
-  EXPECT_TRUE(absl::IsUnavailable(scene.channel->send(phase("late"))));  // and no SIGPIPE
+  EXPECT_TRUE(absl::IsUnavailable(scene.channel->send(progress("late"))));  // and no SIGPIPE
 }
 
 TEST(Channel, ShutdownWakesAReaderAfterWhatHasArrived) {
   Scene scene;
-  scene.write_raw(frame(phase("last words")));
+  scene.write_raw(frame(progress("last words")));
   scene.channel->shutdown();
   RankToDaemon got;
   EXPECT_TRUE(scene.channel->receive(got).ok());
-  EXPECT_EQ(got.phase(), "last words");
+  EXPECT_EQ(got.progress().unit(), "last words");
   EXPECT_TRUE(absl::IsUnavailable(scene.channel->receive(got)));
 }
 
 TEST(Channel, APeerThatDoesNotReadEndsASendAfterItsTimeout) {
   Scene scene;
   scene.channel->set_send_timeout(/*milliseconds=*/20);
-  EXPECT_TRUE(absl::IsDeadlineExceeded(scene.channel->send(phase(std::string(8 << 20, 'w')))));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(scene.channel->send(progress(std::string(8 << 20, 'w')))));
 }
 
 }  // namespace

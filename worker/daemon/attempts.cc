@@ -114,9 +114,7 @@ void Attempts::on_rank_message(const AttemptId& id, int32_t rank, RankToDaemon m
       *state.exit.mutable_failure() = std::move(*message.mutable_failed()->mutable_failure());
       state.exit.set_peer_lost(message.failed().peer_lost());
       return on_last_word(id, rank);
-    case RankToDaemon::kPhase:
-      state.phase = message.phase();
-      spdlog::debug("{}: rank {}: {}", to_string(id), rank, state.phase);
+    case RankToDaemon::kProgress:
       return;
     case RankToDaemon::MESSAGE_NOT_SET:
       return;

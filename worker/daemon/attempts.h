@@ -51,10 +51,9 @@ class Attempts {
  private:
   struct Rank {
     int32_t slot = 0;
-    std::unique_ptr<RankProcess> process;  // null once reaped
-    bool killed = false;                   // by us
-    int64_t step = 0;                      // newest one done
-    std::string phase;
+    std::unique_ptr<RankProcess> process;                          // null once reaped
+    bool killed = false;                                           // by us
+    int64_t step = 0;                                              // newest one done
     std::map<int64_t, internal::v1::PreparedCheckpoint> prepared;  // by step; not acknowledged
     internal::v1::RankExit exit;                                   // filled as its parts become known
     bool exit_waits = false;                                       // for the rank's records to be acknowledged
