@@ -8,7 +8,7 @@ namespace qwen3::spec {
 std::span<const ModelShape> flavors() {
   static constexpr int64_t kVocab = 151936;
   // Columns: flavor, dim, layers, heads, kv_heads, head_dim, ffn_hidden, vocab, rope_theta, max_seq_len, tied,
-  // experts, experts_per_token, expert_hidden.
+  // experts, experts_per_token, expert_hidden; the rest by default.
   static const std::array<ModelShape, 10> table = {{
       {"debugmodel", 256, 8, 16, 8, 128, 3072, 2048, 1e6, 4096, true},
       {"0.6B", 1024, 28, 16, 8, 128, 3072, kVocab, 1e6, 40960, true},

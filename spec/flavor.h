@@ -3,11 +3,21 @@
 // (torchtitan/models/qwen3/__init__.py).
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
 namespace qwen3::spec {
+
+// YaRN's stretching of the rotary embedding (Peng et al. 2023, arXiv:2309.00071), with the meaning and the names that
+// Hugging Face's rope_scaling gives it.
+struct Yarn {
+  double factor = 1;
+  int64_t original_max_position = 0;  // longest sequence before stretching
+  double beta_fast = 32, beta_slow = 1;
+  std::optional<double> attention_factor;  // of cos and sin; absent: 0.1 ln(factor) + 1
+};
 
 // Sizes of one model. head_dim is never dim / heads. RMSNorm eps is 1e-6 everywhere, there is no bias anywhere.
 struct ModelShape {
@@ -26,6 +36,8 @@ struct ModelShape {
   int64_t experts_per_token = 0;
   int64_t expert_hidden = 0;
   double norm_eps = 1e-6;
+  bool norm_topk_prob = true;  // the gates of a token's experts are divided by their sum
+  std::optional<Yarn> yarn;    // absent: rotary frequencies as they are
 };
 
 // All flavors, in order of size: debugmodel, 0.6B, ..., debugmodel_moe, 30B-A3B, 235B-A22B.
