@@ -82,6 +82,14 @@ void DaemonLink::step_done(int64_t step, const StepMetrics* metrics) {
   send(message);
 }
 
+void DaemonLink::progress(int64_t done, int64_t total, const std::string& unit) {
+  internal::v1::RankToDaemon message;
+  message.mutable_progress()->set_done(done);
+  message.mutable_progress()->set_total(total);
+  message.mutable_progress()->set_unit(unit);
+  send(message);
+}
+
 void DaemonLink::prepared(const internal::v1::PreparedCheckpoint& checkpoint) {
   internal::v1::RankToDaemon message;
   *message.mutable_prepared() = checkpoint;

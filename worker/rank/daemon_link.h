@@ -21,6 +21,7 @@ class DaemonLink : public Link {
   std::string store_address() override;
   Orders::Word word_for(int64_t step) override;
   void step_done(int64_t step, const StepMetrics* metrics) override;
+  void progress(int64_t done, int64_t total, const std::string& unit) override;
   void prepared(const internal::v1::PreparedCheckpoint& checkpoint) override;
   void skipped(int64_t step, const std::string& reason) override;
   int64_t committed_step() override;

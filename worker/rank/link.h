@@ -22,6 +22,8 @@ class Link {
   virtual Orders::Word word_for(int64_t step) = 0;
   // `metrics` is null where nothing is to be reported.
   virtual void step_done(int64_t step, const StepMetrics* metrics) = 0;
+  // How far a task (not a training run) is; `unit` is "microbatches" or "bytes". From its rank 0.
+  virtual void progress(int64_t done, int64_t total, const std::string& unit) = 0;
   virtual void prepared(const internal::v1::PreparedCheckpoint& checkpoint) = 0;
   virtual void skipped(int64_t step, const std::string& reason) = 0;
   // Newest step known to be committed; 0: none.

@@ -15,7 +15,7 @@
 #include "spec/config/load.h"
 #include "worker/rank/daemon_link.h"
 #include "worker/rank/error_boundary.h"
-#include "worker/rank/run.h"
+#include "worker/rank/perform.h"
 #include "worker/rank/standalone_link.h"
 
 namespace {
@@ -35,7 +35,7 @@ int end(rank::Link& link, const std::optional<internal::v1::RankFailed>& failed)
 
 int run_for_daemon(int fd) {
   auto link = std::make_unique<rank::DaemonLink>(fd);
-  const int code = end(*link, rank::run_guarded([&] { rank::run(link->assignment(), environment(), *link); }));
+  const int code = end(*link, rank::run_guarded([&] { rank::perform(link->assignment(), environment(), *link); }));
   link.reset();
   std::fflush(nullptr);
   // Threads of a process group whose peers are gone may never join; nothing is left to be saved.
@@ -67,7 +67,7 @@ int run_standalone(const std::string& config, const std::vector<std::string>& ov
   *assignment.mutable_spec() = job.spec;
   assignment.set_checkpoint_folder(std::filesystem::absolute(output));
   rank::StandaloneLink link;
-  return end(link, rank::run_guarded([&] { rank::run(assignment, environment(), link); }));
+  return end(link, rank::run_guarded([&] { rank::perform(assignment, environment(), link); }));
 }
 
 }  // namespace

@@ -16,6 +16,7 @@
 #include "parallel/mesh.h"
 #include "worker/rank/checkpointer.h"
 #include "worker/rank/data/dataset.h"
+#include "worker/rank/rendezvous.h"
 #include "worker/rank/trainer.h"
 #include "worker/rank/wire.h"
 
@@ -23,26 +24,6 @@ namespace qwen3::rank {
 namespace {
 
 constexpr int kMostWaitingCheckpoints = 2;  // prepared, not yet committed
-
-// The store of the attempt: rank 0 hosts it on a port it binds itself, the others are told the address.
-std::shared_ptr<parallel::Rendezvous> rendezvous(const internal::v1::RankAssignment& assignment, Link& link) {
-  if (assignment.world_size() == 1) return nullptr;
-  const std::string prefix =
-      assignment.job() + "/" + std::to_string(assignment.attempt()) + "/" + std::to_string(assignment.epoch());
-  if (assignment.rank() == 0) {
-    auto store = parallel::Rendezvous::host(/*port=*/0, assignment.world_size(), prefix);
-    link.store_ready(store->port());
-    return store;
-  }
-  return parallel::Rendezvous::join(link.store_address(), assignment.world_size(), prefix);
-}
-
-parallel::GroupOptions group_options(const internal::v1::RankAssignment& assignment) {
-  parallel::GroupOptions options;
-  options.address = assignment.advertise_address();
-  options.interface = assignment.advertise_interface();
-  return options;
-}
 
 data::Splits open_data(const spec::RunSpec& run, const spec::config::Environment& environment) {
   data::OpenOptions options;

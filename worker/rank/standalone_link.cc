@@ -21,6 +21,11 @@ void StandaloneLink::step_done(int64_t step, const StepMetrics* metrics) {
   std::fflush(stdout);
 }
 
+void StandaloneLink::progress(int64_t done, int64_t total, const std::string& unit) {
+  std::printf("%lld of %lld %s\n", static_cast<long long>(done), static_cast<long long>(total), unit.c_str());
+  std::fflush(stdout);
+}
+
 void StandaloneLink::prepared(const internal::v1::PreparedCheckpoint& checkpoint) {
   const auto part = checkpoint::from_json(checkpoint.manifest_part());
   if (!part.ok()) throw std::runtime_error(std::string(part.status().message()));
