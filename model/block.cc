@@ -25,7 +25,8 @@ at::Tensor split_heads(const at::Tensor& x, int64_t head_dim) { return x.view({x
 
 }  // namespace
 
-Block::Block(const spec::ModelShape& shape, int64_t index, ParameterSet& parameters, const Seams& seams)
+Block::Block(const spec::ModelShape& shape, const spec::MoeSpec& moe, int64_t index, ParameterSet& parameters,
+             const Seams& seams)
     : seams_(seams),
       head_dim_(shape.head_dim),
       norm_eps_(shape.norm_eps),
@@ -35,21 +36,37 @@ Block::Block(const spec::ModelShape& shape, int64_t index, ParameterSet& paramet
                          Init::kNormal)),
       wv_(parameters.add(in_layer(index, "attention.wv.weight"), {shape.kv_heads * head_dim_, shape.dim},
                          Init::kNormal)),
-      wo_(parameters.add(in_layer(index, "attention.wo.weight"), {shape.dim, shape.heads * head_dim_}, Init::kNormal)),
+      wo_(parameters.add(in_layer(index, "attention.wo.weight"), {shape.dim, shape.heads * head_dim_}, Init::kNormal,
+                         residual_std(shape))),
       q_norm_(parameters.add(in_layer(index, "attention.q_norm.weight"), {head_dim_}, Init::kOnes)),
       k_norm_(parameters.add(in_layer(index, "attention.k_norm.weight"), {head_dim_}, Init::kOnes)),
-      ffn_norm_(parameters, in_layer(index, "ffn_norm.weight"), shape.dim, shape.norm_eps),
-      w1_(parameters.add(in_layer(index, "feed_forward.w1.weight"), {shape.ffn_hidden, shape.dim}, Init::kNormal)),
-      w2_(parameters.add(in_layer(index, "feed_forward.w2.weight"), {shape.dim, shape.ffn_hidden}, Init::kNormal)),
-      w3_(parameters.add(in_layer(index, "feed_forward.w3.weight"), {shape.ffn_hidden, shape.dim}, Init::kNormal)) {}
+      ffn_norm_(parameters, in_layer(index, "ffn_norm.weight"), shape.dim, shape.norm_eps) {
+  if (shape.experts > 0) {
+    moe_ = std::make_unique<Moe>(shape, moe, index, parameters, seams);
+    return;
+  }
+  w1_ = &parameters.add(in_layer(index, "feed_forward.w1.weight"), {shape.ffn_hidden, shape.dim}, Init::kNormal);
+  w2_ = &parameters.add(in_layer(index, "feed_forward.w2.weight"), {shape.dim, shape.ffn_hidden}, Init::kNormal);
+  w3_ = &parameters.add(in_layer(index, "feed_forward.w3.weight"), {shape.ffn_hidden, shape.dim}, Init::kNormal);
+}
 
-std::span<const Block::Segment> Block::segments() {
-  static constexpr std::array<Segment, 5> kSegments = {{{"qkv", &Block::qkv},
-                                                        {"attention", &Block::attention},
-                                                        {"attention_residual", &Block::attention_residual},
-                                                        {"gate_up", &Block::gate_up},
-                                                        {"mlp_residual", &Block::mlp_residual}}};
-  return kSegments;
+Block::~Block() = default;
+
+std::span<const Block::Segment> Block::segments() const {
+  static constexpr std::array<Segment, 5> kDense = {{{"qkv", &Block::qkv},
+                                                     {"attention", &Block::attention},
+                                                     {"attention_residual", &Block::attention_residual},
+                                                     {"gate_up", &Block::gate_up},
+                                                     {"mlp_residual", &Block::mlp_residual}}};
+  static constexpr std::array<Segment, 7> kMoe = {{{"qkv", &Block::qkv},
+                                                   {"attention", &Block::attention},
+                                                   {"attention_residual", &Block::attention_residual},
+                                                   {"router", &Block::router},
+                                                   {"dispatch", &Block::dispatch},
+                                                   {"expert_gate_up", &Block::expert_gate_up},
+                                                   {"expert_residual", &Block::expert_residual}}};
+  if (moe_) return kMoe;
+  return kDense;
 }
 
 at::Tensor Block::forward(const at::Tensor& x, const BlockContext& context) const {
@@ -83,11 +100,34 @@ Block::Results Block::attention_residual(const Results& x_out, const BlockContex
 
 Block::Results Block::gate_up(const Results& h, const BlockContext&) const {
   const at::Tensor normed = ffn_norm_.forward(h[0]);
-  return {h[0], linear(normed, w1_), linear(normed, w3_)};
+  return {h[0], linear(normed, *w1_), linear(normed, *w3_)};
 }
 
 Block::Results Block::mlp_residual(const Results& h_gate_up, const BlockContext&) const {
-  return {h_gate_up[0] + linear(swiglu(h_gate_up[1], h_gate_up[2]), w2_)};
+  return {h_gate_up[0] + linear(swiglu(h_gate_up[1], h_gate_up[2]), *w2_)};
+}
+
+Block::Results Block::router(const Results& h, const BlockContext& context) const {
+  const at::Tensor normed = ffn_norm_.forward(h[0]).flatten(0, 1);
+  Moe::Choice choice = moe_->choose(normed, context.routing);
+  return {h[0], normed, choice.gates, choice.chosen};
+}
+
+Block::Results Block::dispatch(const Results& h_normed_gates_chosen, const BlockContext&) const {
+  const Dispatched dispatched = moe_->dispatch(h_normed_gates_chosen[1], h_normed_gates_chosen[3]);
+  return {h_normed_gates_chosen[0], h_normed_gates_chosen[2], dispatched.rows, dispatched.counts, dispatched.order};
+}
+
+Block::Results Block::expert_gate_up(const Results& h_gates_rows_counts_order, const BlockContext&) const {
+  const Results& in = h_gates_rows_counts_order;
+  Moe::GateUp out = moe_->gate_up(/*rows=*/in[2], /*counts=*/in[3]);
+  return {in[0], in[1], in[3], in[4], out.gate, out.up};
+}
+
+Block::Results Block::expert_residual(const Results& h_gates_counts_order_gate_up, const BlockContext&) const {
+  const Results& in = h_gates_counts_order_gate_up;
+  const at::Tensor y = moe_->combine(/*gate=*/in[4], /*up=*/in[5], /*counts=*/in[2], /*gates=*/in[1], /*order=*/in[3]);
+  return {in[0] + y.view_as(in[0])};
 }
 
 }  // namespace qwen3::model

@@ -3,10 +3,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "model/moe.h"
 #include "model/parameter.h"
 #include "model/rms_norm.h"
 #include "model/rope.h"
@@ -19,13 +21,16 @@ namespace qwen3::model {
 struct BlockContext {
   Rotary rotary;
   AttentionMask mask;
+  RoutingContext routing;
 };
 
-// h = x + wo(attention(norm(x))); y = h + w2(swiglu(w1(norm(h)), w3(norm(h)))).
+// h = x + wo(attention(norm(x))); y = h + w2(swiglu(w1(norm(h)), w3(norm(h)))), or h + moe(norm(h)).
 class Block {
  public:
   // Adds its parameters, named "layers.<index>.*", as a unit. `seams` must outlive the block.
-  Block(const spec::ModelShape& shape, int64_t index, ParameterSet& parameters, const Seams& seams);
+  Block(const spec::ModelShape& shape, const spec::MoeSpec& moe, int64_t index, ParameterSet& parameters,
+        const Seams& seams);
+  ~Block();
 
   at::Tensor forward(const at::Tensor& x, const BlockContext& context) const;  // [B, S, D] -> [B, S, D]
 
@@ -36,8 +41,9 @@ class Block {
     std::string_view name;
     Results (Block::*run)(const Results& previous, const BlockContext& context) const;
   };
-  // In order: qkv, attention, attention_residual, gate_up, mlp_residual.
-  static std::span<const Segment> segments();
+  // In order: qkv, attention, attention_residual, then gate_up, mlp_residual; or router, dispatch, expert_gate_up,
+  // expert_residual. What `router` gives is kept, never recomputed: a second choice could differ from the first.
+  std::span<const Segment> segments() const;
 
  private:
   Results qkv(const Results& x, const BlockContext& context) const;                     // x -> x, q, k, v
@@ -45,6 +51,11 @@ class Block {
   Results attention_residual(const Results& x_out, const BlockContext& context) const;  // -> h
   Results gate_up(const Results& h, const BlockContext& context) const;                 // -> h, gate, up [B, S, F]
   Results mlp_residual(const Results& h_gate_up, const BlockContext& context) const;    // -> y
+  Results router(const Results& h, const BlockContext& context) const;  // -> h, normed [T, D], gates, chosen [T, k]
+  Results dispatch(const Results& h_normed_gates_chosen, const BlockContext& context) const;  // -> h, gates, Dispatched
+  Results expert_gate_up(const Results& h_gates_rows_counts_order,
+                         const BlockContext& context) const;  // -> h, gates, counts, order, gate, up [N, F]
+  Results expert_residual(const Results& h_gates_counts_order_gate_up, const BlockContext& context) const;  // -> y
   at::Tensor linear(const at::Tensor& x, const Parameter& weight) const;
 
   const Seams& seams_;
@@ -54,7 +65,8 @@ class Block {
   const Parameter &wq_, &wk_, &wv_, &wo_;  // [H*E, D], [K*E, D], [K*E, D], [D, H*E]
   const Parameter &q_norm_, &k_norm_;      // [E]
   RmsNorm ffn_norm_;
-  const Parameter &w1_, &w2_, &w3_;  // gate [F, D], down [D, F], up [F, D]
+  const Parameter *w1_ = nullptr, *w2_ = nullptr, *w3_ = nullptr;  // gate [F, D], down [D, F], up [F, D]
+  std::unique_ptr<Moe> moe_;                                       // instead of the three
 };
 
 }  // namespace qwen3::model

@@ -1,12 +1,14 @@
 #include "model/parameter.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 
 #include <map>
 #include <utility>
 
 #include "model/init.h"
+#include "model/precision.h"
 
 namespace qwen3::model {
 
@@ -24,7 +26,19 @@ Parameter& ParameterSet::add(std::string name, std::vector<int64_t> shape, Init 
 
 void ParameterSet::begin_unit(std::string name) { units_.push_back({.name = std::move(name)}); }
 
+Buffer& ParameterSet::add_buffer(std::string name, std::vector<int64_t> shape, Buffer::Kind kind) {
+  buffers_.push_back({.name = std::move(name), .shape = std::move(shape), .kind = kind});
+  return buffers_.back();
+}
+
+void ParameterSet::zero_buffers(at::ScalarType real) {
+  for (Buffer& buffer : buffers_) {
+    buffer.value = at::zeros(buffer.shape, buffer.kind == Buffer::Kind::kCount ? at::kLong : real);
+  }
+}
+
 void materialise(ParameterSet& parameters, uint64_t seed, at::ScalarType dtype) {
+  parameters.zero_buffers(accumulate_dtype(dtype));
   std::map<std::string, at::Tensor> whole;  // by tensor name
   for (ParameterSet::Unit& unit : parameters.units()) {
     for (Parameter* parameter : unit.parameters) {

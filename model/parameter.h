@@ -25,6 +25,15 @@ struct Parameter {
   at::Tensor weight;
 };
 
+// State of the model that no gradient changes: whole on every rank and part of checkpoints.
+struct Buffer {
+  enum class Kind { kReal, kCount };  // float32 (float64 in a float64 model), or int64
+  std::string name;                   // e.g. "layers.3.moe.expert_bias"
+  std::vector<int64_t> shape;
+  Kind kind = Kind::kReal;
+  at::Tensor value;  // zeros after materialise() or sharding
+};
+
 // Parameters in the order of construction, with addresses that stay valid. A unit is what is gathered and freed as
 // one: the embedding, each block, and the final norm with the head.
 class ParameterSet {
@@ -33,6 +42,7 @@ class ParameterSet {
   Parameter& add(std::string name, std::vector<int64_t> shape, Init init, double init_std = 0.02,
                  std::string tensor = "");
   void begin_unit(std::string name);
+  Buffer& add_buffer(std::string name, std::vector<int64_t> shape, Buffer::Kind kind);
 
   struct Unit {
     std::string name;  // "tok_embeddings", "layers.0", ..., "head"
@@ -40,13 +50,18 @@ class ParameterSet {
   };
   const std::deque<Unit>& units() const { return units_; }
   std::deque<Unit>& units() { return units_; }
+  std::deque<Buffer>& buffers() { return buffers_; }
+  // Every buffer becomes zeros, real ones in `real`.
+  void zero_buffers(at::ScalarType real);
 
  private:
   std::deque<Parameter> parameters_;
   std::deque<Unit> units_;
+  std::deque<Buffer> buffers_;
 };
 
 // Gives every parameter its whole initial weight on the CPU in `dtype` and makes it a leaf; tied uses share storage.
+// Buffers become zeros.
 // For single-device use: tests, evaluation. The initial values do not depend on dtype beyond rounding.
 void materialise(ParameterSet& parameters, uint64_t seed, at::ScalarType dtype);
 

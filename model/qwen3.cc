@@ -8,6 +8,7 @@
 #include "model/block.h"
 #include "model/embedding.h"
 #include "model/loss.h"
+#include "model/moe.h"
 #include "model/rms_norm.h"
 #include "model/rope.h"
 
@@ -21,11 +22,10 @@ const Parameter& add_embedding(ParameterSet& parameters, const spec::ModelShape&
 
 }  // namespace
 
-Qwen3::Qwen3(const spec::ModelShape& shape, ParameterSet& parameters, Seams seams)
-    : shape_(shape), seams_(std::move(seams)), embedding_(&add_embedding(parameters, shape)) {
-  TORCH_CHECK_VALUE(shape.experts == 0, "model ", shape.flavor, ": mixture of experts is not built yet, dense only");
+Qwen3::Qwen3(const spec::ModelShape& shape, ParameterSet& parameters, Seams seams, const spec::MoeSpec& moe)
+    : shape_(shape), moe_(moe), seams_(std::move(seams)), embedding_(&add_embedding(parameters, shape)) {
   for (int64_t i = 0; i < shape.layers; ++i) {
-    blocks_.push_back(std::make_unique<Block>(shape_, i, parameters, seams_));
+    blocks_.push_back(std::make_unique<Block>(shape_, moe_, i, parameters, seams_));
   }
   parameters.begin_unit("head");
   norm_ = std::make_unique<RmsNorm>(parameters, "norm.weight", shape.dim, shape.norm_eps);
@@ -35,11 +35,12 @@ Qwen3::Qwen3(const spec::ModelShape& shape, ParameterSet& parameters, Seams seam
 
 Qwen3::~Qwen3() = default;
 
-at::Tensor Qwen3::hidden(const Microbatch& batch) const {
+at::Tensor Qwen3::hidden(const Microbatch& batch, const RoutingContext& routing) const {
   at::Tensor x = seams_.around(0, batch.ids, [&](const at::Tensor& ids) { return embed(embedding_->weight, ids); });
   const BlockContext context{
       .rotary = make_rotary(batch.positions, shape_.head_dim, shape_.rope_theta, x.scalar_type()),
       .mask = document_mask(batch.positions),
+      .routing = routing,
   };
   for (size_t i = 0; i < blocks_.size(); ++i) {
     x = seams_.around(i + 1, x, [&](const at::Tensor& input) { return blocks_[i]->forward(input, context); });
@@ -47,15 +48,21 @@ at::Tensor Qwen3::hidden(const Microbatch& batch) const {
   return x;
 }
 
-at::Tensor Qwen3::loss(const Microbatch& batch, double scale) const {
-  return seams_.around(blocks_.size() + 1, hidden(batch), [&](const at::Tensor& x) {
+at::Tensor Qwen3::loss(const Microbatch& batch, double scale, RoutingRecord* record) const {
+  RoutingContext routing;
+  if (record != nullptr) {
+    record->layers.assign(blocks_.size(), {});
+    const auto valid = batch.labels.ne(kIgnoreIndex).sum().item<double>();
+    routing = {.auxiliary_weight = moe_.aux_loss_coeff * valid * scale, .record = record};
+  }
+  return seams_.around(blocks_.size() + 1, hidden(batch, routing), [&](const at::Tensor& x) {
     const at::Tensor normed = norm_->forward(x).flatten(0, 1);  // [B*S, D]
     return head_loss(normed, head_->weight, batch.labels.flatten(), scale, head_chunk_tokens(shape_.vocab));
   });
 }
 
 at::Tensor Qwen3::logits(const Microbatch& batch) const {
-  return seams_.around(blocks_.size() + 1, hidden(batch), [&](const at::Tensor& x) {
+  return seams_.around(blocks_.size() + 1, hidden(batch, {}), [&](const at::Tensor& x) {
     return seams_.linear(norm_->forward(x), head_->weight, head_->name);
   });
 }

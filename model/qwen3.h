@@ -8,6 +8,7 @@
 #include "model/parameter.h"
 #include "model/seams.h"
 #include "spec/flavor.h"
+#include "spec/run_spec.h"
 
 namespace qwen3::model {
 
@@ -20,25 +21,32 @@ struct Microbatch {
 
 class Block;
 class RmsNorm;
+struct RoutingContext;
+struct RoutingRecord;
 
 class Qwen3 {
  public:
   // Adds its parameters to `parameters` (unit 0 embedding, units 1..layers, last unit final norm and head).
   // Both references must outlive the model.
-  Qwen3(const spec::ModelShape& shape, ParameterSet& parameters, Seams seams = plain_seams());
+  Qwen3(const spec::ModelShape& shape, ParameterSet& parameters, Seams seams = plain_seams(),
+        const spec::MoeSpec& moe = {});
   ~Qwen3();
 
   // Sum of the valid tokens' losses (nats) times `scale`, a scalar of at least float32 for backward().
   // Full logits never exist: head and cross entropy run in chunks of tokens.
-  at::Tensor loss(const Microbatch& batch, double scale) const;
+  // `record` asks for training of a mixture of experts: it gets what every layer's router did, and the objective
+  // whose gradient backward() gives has, besides the value returned, each layer's auxiliary loss times the
+  // microbatch's valid tokens times `scale`.
+  at::Tensor loss(const Microbatch& batch, double scale, RoutingRecord* record = nullptr) const;
 
   // [B, S, V] in the compute dtype: for tests and evaluation.
   at::Tensor logits(const Microbatch& batch) const;
 
  private:
-  at::Tensor hidden(const Microbatch& batch) const;  // after the last block: [B, S, D]
+  at::Tensor hidden(const Microbatch& batch, const RoutingContext& routing) const;  // after the last block: [B, S, D]
 
   spec::ModelShape shape_;
+  spec::MoeSpec moe_;
   Seams seams_;
   const Parameter* embedding_;  // [V, D]
   std::vector<std::unique_ptr<Block>> blocks_;

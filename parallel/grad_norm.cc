@@ -29,8 +29,16 @@ double sum_in_order(const at::Tensor& values) {
   return sum;
 }
 
+// Rows whose squares are summed: runs of the last dim, a shard's row (an expert's matrix) may hold many; the elements
+// of a 1-D tensor.
+int64_t norm_row_size(const ShardedTensor& tensor) { return tensor.shape.size() == 1 ? 1 : tensor.shape.back(); }
+
+at::Tensor norm_rows(const ShardedTensor& tensor) {
+  return tensor.rows_of(tensor.grad).view({-1, norm_row_size(tensor)});
+}
+
 int64_t most_rows(const ShardedTensor& tensor, const MeshAxis& shard) {
-  return spec::shard_rows(tensor.shape[0], shard.size(), 0).size();
+  return spec::shard_rows(tensor.shape[0], shard.size(), 0).size() * (tensor.row_size / norm_row_size(tensor));
 }
 
 // Sum over all tensors in name order of their row sums in global row order. One gather for all of them.
@@ -42,7 +50,8 @@ double ordered_square_sum(const ShardedModel& model) {
   int64_t offset = 0;
   for (const ShardedTensor* tensor : model.tensors()) {
     if (tensor->rows.size() > 0) {
-      mine.narrow(0, offset, tensor->rows.size()).copy_(row_square_sums(tensor->rows_of(tensor->grad)));
+      const at::Tensor sums = row_square_sums(norm_rows(*tensor));
+      mine.narrow(0, offset, sums.numel()).copy_(sums);
     }
     offset += most_rows(*tensor, shard);
   }
@@ -80,7 +89,7 @@ double grad_norm(const ShardedModel& model, bool ordered) {
     sum = ordered_square_sum(model);
   } else {
     for (const ShardedTensor* tensor : model.tensors()) {
-      if (tensor->rows.size() > 0) sum += sum_in_order(row_square_sums(tensor->rows_of(tensor->grad)));
+      if (tensor->rows.size() > 0) sum += sum_in_order(row_square_sums(norm_rows(*tensor)));
     }
     sum = sum_in_order(all_gather(at::full({1}, sum, at::kDouble), model.shard_axis()).view(-1));
   }

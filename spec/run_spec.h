@@ -53,8 +53,23 @@ struct ValidationSpec {
   double split = 0.02;
 };
 
+// How a mixture of experts routes and stays balanced; unused by dense models.
+struct MoeSpec {
+  enum class Router { kFloat32, kHfExact };
+  enum class AuxLossScope { kMicrobatch, kGlobalBatch };
+  Router router = Router::kFloat32;
+  bool expert_bias = true;         // the choice of experts is by score + a bias that balances the load
+  bool expert_bias_load = true;    // a warm start takes the bias of its checkpoint
+  bool expert_bias_update = true;  // each step moves the bias
+  double load_balance_coeff = 1e-3;
+  double aux_loss_coeff = 0;
+  AuxLossScope aux_loss_scope = AuxLossScope::kMicrobatch;
+  bool force_load_balance = false;  // round robin instead of the router's choice, for benchmarks
+};
+
 struct RunSpec {
   ModelShape model;
+  MoeSpec moe;
   OptimizerSpec optimizer;
   LrScheduleSpec lr_schedule;
   DataSpec data;

@@ -52,7 +52,8 @@ struct AfterLayer : torch::autograd::Function<AfterLayer> {
 };
 
 ShardedModel::ShardedModel(model::ParameterSet& parameters, const DeviceMesh& mesh, const UnitOptions& options)
-    : shard_(mesh.axis(spec::Axis::kDpShard)) {
+    : parameters_(parameters), shard_(mesh.axis(spec::Axis::kDpShard)) {
+  parameters.zero_buffers(options.state_dtype);
   const MeshAxis& replicate = mesh.axis(spec::Axis::kDpReplicate);
   auto& layers = parameters.units();
   const auto shares_first = [&](const model::Parameter* parameter) {

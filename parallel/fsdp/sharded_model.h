@@ -17,7 +17,7 @@ namespace qwen3::parallel {
 class ShardedModel {
  public:
   // One FSDP unit per unit of `parameters`; when the last unit uses a tensor of the first (tied weights), the two are
-  // one unit that stays gathered from the first forward to the end of backward.
+  // one unit that stays gathered from the first forward to the end of backward. Buffers become zeros.
   ShardedModel(model::ParameterSet& parameters, const DeviceMesh& mesh, const UnitOptions& options);
 
   // The model's `around` seam: gathers a layer's weights before it runs and frees them after, forward and backward,
@@ -38,6 +38,8 @@ class ShardedModel {
 
   // All tensors of this rank, in name order of the global tensors.
   const std::vector<ShardedTensor*>& tensors() const { return tensors_; }
+  // The model's buffers, whole on every rank; whoever changes one changes it alike on all ranks.
+  std::deque<model::Buffer>& buffers() const { return parameters_.buffers(); }
   const MeshAxis& shard_axis() const { return shard_; }
 
  private:
@@ -48,6 +50,7 @@ class ShardedModel {
   void layer_gradients_complete(size_t layer);
   void gather_for_backward(size_t layer);
 
+  model::ParameterSet& parameters_;
   const MeshAxis& shard_;
   std::deque<FsdpUnit> units_;
   std::vector<size_t> unit_index_;  // by layer (unit of the ParameterSet)

@@ -194,12 +194,5 @@ TEST(Qwen3, CallsTheSeamsForEveryUnitAndEveryLinear) {
   EXPECT_EQ(linears[0], "layers.0.attention.wq.weight");
 }
 
-TEST(Qwen3, RefusesAMixtureOfExpertsByName) {
-  ParameterSet parameters;
-  spec::ModelShape shape = tiny(false);
-  shape.experts = 8;
-  EXPECT_THROW(Qwen3(shape, parameters), c10::ValueError);
-}
-
 }  // namespace
 }  // namespace qwen3::model

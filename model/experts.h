@@ -1,0 +1,14 @@
+// A linear layer for each expert, over that expert's rows alone.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+namespace qwen3::model {
+
+// y_r = weight[e] x_r for every row r of expert e. rows [N, in] sorted by expert, weight [E, out, in], counts [E] int64
+// on the CPU with sum N: rows of each expert -> [N, out].
+// float32 and float64: the exact path. One GEMM per expert, in forward and for each of the two gradients, never padded,
+// merged or split, so that an expert's numbers depend on its own rows only. bfloat16: grouped GEMMs (at::_grouped_mm).
+// An expert without rows has the gradient zero.
+at::Tensor grouped_linear(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& counts);
+
+}  // namespace qwen3::model
