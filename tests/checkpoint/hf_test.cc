@@ -1,5 +1,5 @@
 // The Hugging Face export. That transformers loads it without a missing or unexpected key is bench/check_hf_export.py.
-#include "checkpoint/hf.h"
+#include "checkpoint/hf/export.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/model_json.h"
 #include "checkpoint/reader.h"
 #include "checkpoint/safetensors.h"
-#include "nlohmann/json.hpp"
 
 namespace qwen3::rank {
 namespace {
@@ -81,16 +81,6 @@ absl::Status write(const Snapshot& snapshot, const std::string& folder, const st
 
 }  // namespace
 
-std::string model_json(const spec::ModelShape& shape) {
-  return nlohmann::json{{"flavor", shape.flavor},         {"dim", shape.dim},
-                        {"layers", shape.layers},         {"heads", shape.heads},
-                        {"kv_heads", shape.kv_heads},     {"head_dim", shape.head_dim},
-                        {"ffn_hidden", shape.ffn_hidden}, {"vocab", shape.vocab},
-                        {"rope_theta", shape.rope_theta}, {"tied", shape.tied},
-                        {"norm_eps", shape.norm_eps},     {"experts", shape.experts}}
-      .dump();
-}
-
 Checkpointer::Checkpointer(const spec::RunSpec& run, const parallel::DeviceMesh& mesh, parallel::ShardedModel& model,
                            Place place, std::function<void(const internal::v1::PreparedCheckpoint&)> prepared,
                            std::function<void(int64_t, const std::string&)> skipped)
@@ -112,7 +102,7 @@ void Checkpointer::wait() {
 checkpoint::Manifest Checkpointer::own_part(const checkpoint::RunState& state) const {
   checkpoint::Manifest part;
   part.run = state;
-  part.run.model_json = model_json(run_.model);
+  part.run.model_json = checkpoint::model_json(run_.model);
   part.run.spec_json = place_.spec_json;
   part.ordered = run_.ordered;
   part.mesh.assign(run_.mesh.degrees.begin(), run_.mesh.degrees.end());

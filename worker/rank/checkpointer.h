@@ -49,7 +49,4 @@ class Checkpointer {
   std::future<void> writing_;
 };
 
-// The model's shape as JSON, as the manifest holds it.
-std::string model_json(const spec::ModelShape& shape);
-
 }  // namespace qwen3::rank

@@ -10,7 +10,7 @@
 #include <stdexcept>
 #include <thread>
 
-#include "checkpoint/hf.h"
+#include "checkpoint/hf/export.h"
 #include "checkpoint/reader.h"
 #include "kernels/cpu/recycling_allocator.h"
 #include "parallel/mesh.h"

@@ -1,4 +1,4 @@
-#include "checkpoint/hf_config.h"
+#include "checkpoint/hf/config.h"
 
 #include <nlohmann/json.hpp>
 #include <string_view>

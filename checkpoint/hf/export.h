@@ -6,24 +6,11 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "checkpoint/hf/names.h"
 #include "checkpoint/reader.h"
 #include "spec/flavor.h"
 
 namespace qwen3::checkpoint {
-
-// "layers.3.attention.wq.weight" -> "model.layers.3.self_attn.q_proj.weight"; empty: no such parameter.
-// Names on the left are torchtitan's, without "model." of the checkpoint.
-std::string hf_name(const std::string& parameter);
-
-struct HfTensor {
-  std::string name;            // Hugging Face's
-  std::string parameter;       // ours
-  std::vector<int64_t> shape;  // the same in both: nothing is transposed or permuted
-};
-
-// What the exported model consists of, in the order of the layers. A tied head has no tensor of its own. REQUIRES:
-// dense.
-std::vector<HfTensor> hf_tensors(const spec::ModelShape& model);
 
 struct HfExport {
   std::string dtype = "float32";           // "float32", "bfloat16", "float16"; rounding is to nearest even

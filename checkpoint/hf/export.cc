@@ -1,4 +1,4 @@
-#include "checkpoint/hf.h"
+#include "checkpoint/hf/export.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,7 +18,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "checkpoint/float_conversion.h"
-#include "checkpoint/hf_config.h"
+#include "checkpoint/hf/config.h"
 #include "tokenizer/hf_json.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/vocabulary.h"
