@@ -33,6 +33,7 @@ struct Options {
   SubmitOptions submit;
   LogsOptions logs;
   TokenizeOptions tokenize;
+  DownloadOptions download;
   LocalOptions local;
   std::string job;
   std::string request_id;
@@ -49,6 +50,7 @@ class CommandLine {
     add_streams();
     add_service_commands();
     add_tokenize();
+    add_download();
     add_local();
   }
 
@@ -155,6 +157,20 @@ class CommandLine {
     command->add_option("--tokenizer", o.tokenizer,
                         "A tokenizer.json or .tiktoken file. Default: the Qwen3 vocabulary that set-up made");
     command->add_flag("--decode", o.decode, "From token ids to strings");
+  }
+
+  void add_download() {
+    DownloadOptions& o = options_.download;
+    CLI::App* command =
+        add(app_, "download", "Bring a model from the Hugging Face Hub, or from the mirror that HF_ENDPOINT names",
+            "qwen3ctl download Qwen/Qwen3-0.6B --assets tokenizer,config",
+            [&o](Context& context) { return download_repository(context, o); });
+    command->add_option("REPOSITORY", o.repository, "OWNER/NAME; HF_TOKEN is sent for private ones")->required();
+    command->add_option("--assets", o.assets, "Some of tokenizer, config, weights. Default: all of them")
+        ->delimiter(',')
+        ->allow_extra_args(false);
+    command->add_option("--to", o.to, "Folder. Default: assets/hf/NAME below the data root");
+    command->add_option("--revision", o.revision, "Branch, tag or commit")->capture_default_str();
   }
 
   void add_local() {

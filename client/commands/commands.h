@@ -48,6 +48,14 @@ struct TokenizeOptions {
 };
 Result tokenize(Context& context, const TokenizeOptions& options);
 
+struct DownloadOptions {
+  std::string repository;  // "Qwen/Qwen3-0.6B"
+  std::vector<std::string> assets = {"tokenizer", "config", "weights"};
+  std::string to;  // folder; empty: DATA_ROOT/assets/hf/NAME
+  std::string revision = "main";
+};
+Result download_repository(Context& context, const DownloadOptions& options);
+
 struct LocalOptions {
   std::string dir;      // empty: local::default_dir()
   std::string bin_dir;  // empty: the folder of qwen3ctl

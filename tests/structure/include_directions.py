@@ -42,6 +42,7 @@ LIBRARIES = {
     "google/protobuf": ["proto", "spec/config", "coordinator", "worker", "client"],
     "sqlite3": ["coordinator"],
     "prometheus": ["coordinator"],
+    "curl": ["client/download"],
 }
 
 FREE = ("tests", "bench")
