@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "kernels/norm_rotate.h"
 #include "model/precision.h"
 
 namespace qwen3::model {
@@ -11,40 +12,19 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// x [B, S, heads, E] turned by the angles, or back by `direction` = -1.
-at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, double direction) {
-  const int64_t half = x.size(-1) / 2;
-  const at::Tensor low = x.narrow(-1, 0, half), high = x.narrow(-1, half, half);
-  const at::Tensor c = cos.unsqueeze(2), s = sin.unsqueeze(2);
-  at::Tensor out = at::empty_like(x);
-  at::Tensor out_low = out.narrow(-1, 0, half), out_high = out.narrow(-1, half, half);
-  at::mul_out(out_low, low, c).addcmul_(high, s, -direction);
-  at::mul_out(out_high, high, c).addcmul_(low, s, direction);
-  return out;
-}
-
 struct NormAndRotateFunction : torch::autograd::Function<NormAndRotateFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, double eps,
                             const at::Tensor& cos, const at::Tensor& sin) {
-    const auto wide = cos.scalar_type();
-    const at::Tensor wide_x = x.to(wide);
-    const at::Tensor inverse_rms = wide_x.square().mean(-1, /*keepdim=*/true).add_(eps).rsqrt_();
+    const auto [y, inverse_rms] = kernels::norm_rotate(x, weight, eps, cos, sin);
     context->save_for_backward({x, weight, inverse_rms, cos, sin});
-    return rotate((wide_x * inverse_rms).mul_(weight.to(wide)), cos, sin, 1).to(x.scalar_type());
+    return y;
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], &weight = saved[1], &inverse_rms = saved[2];
-    const auto wide = inverse_rms.scalar_type();
-    const at::Tensor gradient = rotate(gradients[0].to(wide), saved[3], saved[4], -1);
-    const at::Tensor normalised = x.to(wide) * inverse_rms;
-    const at::Tensor along = gradient * normalised;
-    at::Tensor weight_gradient = along.reshape({-1, x.size(-1)}).sum(0).to(weight.scalar_type());
-    const at::Tensor wide_weight = weight.to(wide);
-    const at::Tensor mean = (along * wide_weight).mean(-1, /*keepdim=*/true);
-    at::Tensor x_gradient = (gradient * wide_weight).addcmul_(normalised, mean, -1).mul_(inverse_rms);
-    return {x_gradient.to(x.scalar_type()), weight_gradient, at::Tensor(), at::Tensor(), at::Tensor()};
+    const auto [x_gradient, weight_gradient] =
+        kernels::norm_rotate_backward(gradients[0], saved[0], saved[1], saved[2], saved[3], saved[4]);
+    return {x_gradient, weight_gradient, at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 

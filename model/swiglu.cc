@@ -1,7 +1,8 @@
 #include "model/swiglu.h"
 
-#include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include "kernels/swiglu.h"
 
 namespace qwen3::model {
 namespace {
@@ -12,14 +13,12 @@ using torch::autograd::variable_list;
 struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& gate, const at::Tensor& up) {
     context->save_for_backward({gate, up});
-    return at::silu(gate).mul_(up);
+    return kernels::swiglu(gate, up);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor &gate = saved[0], &up = saved[1];
-    at::Tensor up_gradient = at::silu(gate).mul_(gradients[0]);
-    at::Tensor gate_gradient = at::silu_backward(gradients[0] * up, gate);
+    const auto [gate_gradient, up_gradient] = kernels::swiglu_backward(gradients[0], saved[0], saved[1]);
     return {gate_gradient, up_gradient};
   }
 };

@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include "kernels/sum.h"
 #include "parallel/cuda/cuda.h"
 
 namespace qwen3::parallel {
@@ -27,7 +28,7 @@ void OrderedSum::add(at::Tensor value, int level) {
     if (partial_.empty()) {
       partial_.emplace_back(0, std::move(value));
     } else {
-      partial_[0].second.add_(value);
+      kernels::add_to(partial_[0].second, value);
     }
     return;
   }

@@ -21,7 +21,8 @@ double tree_sum(std::vector<double> values);
 class OrderedSum {
  public:
   explicit OrderedSum(bool ordered) : ordered_(ordered) {}
-  // Takes ownership of `value`, which may be overwritten.
+  // Takes ownership of `value`, which may be overwritten. When not ordered, all but the first may be of a narrower
+  // dtype.
   void add(at::Tensor value, int level = 0);
   // The sum of everything added; forgets it. REQUIRES: something was added.
   at::Tensor take();

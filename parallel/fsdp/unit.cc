@@ -171,7 +171,8 @@ void FsdpUnit::reduce_microbatch() {
       at::Tensor grad = std::exchange(use.parameter->weight.mutable_grad(), at::Tensor()).reshape({-1});
       const int64_t slot = use.tensor->master.numel();
       if (grad.numel() != slot) grad = at::constant_pad_nd(grad, {0, slot - grad.numel()});
-      use.sum.add(grad.to(options_.state_dtype));
+      OrderedSum& sum = shares_accumulators() ? accumulator_of(*use.tensor) : use.sum;
+      sum.add(options_.ordered || sum.empty() ? grad.to(options_.state_dtype) : std::move(grad));
     }
     return;
   }
@@ -204,6 +205,10 @@ void FsdpUnit::drain_exchange() {
   received_.reset();
 }
 
+OrderedSum& FsdpUnit::accumulator_of(const ShardedTensor& tensor) {
+  return std::find_if(uses_.begin(), uses_.end(), [&](const Use& use) { return use.tensor == &tensor; })->sum;
+}
+
 void FsdpUnit::start_finish_step() {
   c10::NoGradGuard no_grad;
   drain_exchange();
@@ -226,7 +231,7 @@ void FsdpUnit::finish_step() {
   std::vector<at::Tensor> sums;  // by use, [slot]
   if (replicate_.size() == 1) {
     drain_exchange();
-    for (Use& use : uses_) sums.push_back(use.sum.take());
+    for (Use& use : uses_) sums.push_back(use.sum.empty() && shares_accumulators() ? at::Tensor() : use.sum.take());
   } else {
     if (!replicas_.defined()) start_finish_step();
     replicate_exchange_.wait();
@@ -242,6 +247,7 @@ void FsdpUnit::finish_step() {
   for (ShardedTensor& tensor : tensors_) tensor.grad.reset();
   for (size_t i = 0; i < uses_.size(); ++i) {
     at::Tensor& grad = uses_[i].tensor->grad;
+    if (!sums[i].defined()) continue;
     if (grad.defined()) {
       grad.add_(sums[i]);
     } else {

@@ -71,6 +71,9 @@ class FsdpUnit {
  private:
   void drain_exchange();
   bool whole_on_this_rank() const { return shard_.size() == 1; }
+  // One process in fast mode adds all uses of a weight to the first one's accumulator: a tied embedding is large.
+  bool shares_accumulators() const { return !options_.ordered && whole_on_this_rank() && replicate_.size() == 1; }
+  OrderedSum& accumulator_of(const ShardedTensor& tensor);
 
   const MeshAxis& shard_;
   const MeshAxis& replicate_;

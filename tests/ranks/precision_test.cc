@@ -28,6 +28,21 @@ TEST(FastMode, Float32AgreesWithOrderedWithinRoundingOfTheSums) {
   }
 }
 
+// One process adds both uses of a tied weight in one accumulator then; the bounds are those above.
+TEST(FastMode, TiedWeightAgreesWithOrderedAlsoInOneProcess) {
+  const Outcome ordered = train(tiny_run(data_parallel_mesh(1, 1), /*tied=*/true), 4);
+  for (const int64_t ranks : {1, 2}) {
+    spec::RunSpec run = tiny_run(data_parallel_mesh(1, ranks), /*tied=*/true);
+    run.ordered = false;
+    const Outcome fast = train(run, 4);
+    for (size_t i = 0; i < ordered.losses.size(); ++i) {
+      EXPECT_NEAR(value(fast.losses[i]), value(ordered.losses[i]), 1e-6 * value(ordered.losses[i]))
+          << ranks << ' ' << i;
+      EXPECT_NEAR(value(fast.norms[i]), value(ordered.norms[i]), 1e-5 * value(ordered.norms[i])) << ranks << ' ' << i;
+    }
+  }
+}
+
 TEST(FastMode, BFloat16TracksFloat32) {
   const Outcome exact = train(fast_run(1, spec::Precision::kFloat32), 6);
   for (int64_t ranks : {1, 2}) {
