@@ -26,7 +26,7 @@ function(qwen3_add_protos target)
       DEPENDS "${input}" COMMENT "protoc ${file}" VERBATIM)
     list(APPEND messages ${outputs})
     file(STRINGS "${input}" services REGEX "^service ")
-    if(services AND NOT file MATCHES "^google/")
+    if(services AND (NOT file MATCHES "^google/" OR file MATCHES "^google/longrunning/"))
       set(outputs "${out}/${stem}.grpc.pb.cc" "${out}/${stem}.grpc.pb.h")
       add_custom_command(OUTPUT ${outputs}
         COMMAND "${PROTOC}" "--grpc_out=${out}" "--plugin=protoc-gen-grpc=${GRPC_CPP_PLUGIN}" ${include_flags} "${input}"

@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -112,6 +113,19 @@ absl::StatusOr<std::vector<Place>> allocate(int64_t ranks, const std::vector<Wor
   return absl::ResourceExhaustedError(absl::StrCat("needs ", ranks, ranks == 1 ? " slot" : " slots",
                                                    " of one device kind and build, ", most_free, " of ", most_slots,
                                                    " are free"));
+}
+
+absl::StatusOr<Place> allocate_without_slot(const std::vector<WorkerSlots>& workers) {
+  const auto order = [](const WorkerSlots& worker) {
+    return std::make_tuple(worker.guests, -static_cast<int64_t>(worker.free.size()), worker.worker);
+  };
+  const auto best = std::ranges::min_element(workers, {}, order);
+  if (best == workers.end()) return absl::FailedPreconditionError("needs a worker, but none is connected");
+  if (best->guests >= kMaxGuests) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("each of ", workers.size(), " connected workers runs ", kMaxGuests, " conversions already"));
+  }
+  return Place{best->worker, kNoSlot};
 }
 
 }  // namespace qwen3::coordinator

@@ -14,7 +14,11 @@ struct WorkerSlots {
   std::string build_id;     // and on one build
   int32_t slots = 0;        // present, used or not
   std::vector<int32_t> free;
+  int32_t guests = 0;  // ranks there that have no slot
 };
+
+inline constexpr int32_t kNoSlot = -1;    // Place::slot of a rank that needs none
+inline constexpr int32_t kMaxGuests = 4;  // of one worker, so that conversions do not starve its ranks of memory
 
 struct Place {
   std::string worker;
@@ -27,5 +31,10 @@ struct Place {
 // message says what there is. FAILED_PRECONDITION: the present workers would not do even if they were idle.
 absl::StatusOr<std::vector<Place>> allocate(int64_t ranks, const std::vector<WorkerSlots>& workers,
                                             const std::vector<Place>& previous);
+
+// The place of one rank that needs no slot: the worker with the fewest such ranks, of those the one with the most free
+// slots, of those the first by id. Errors as above: FAILED_PRECONDITION, no worker is there; RESOURCE_EXHAUSTED, every
+// one has kMaxGuests.
+absl::StatusOr<Place> allocate_without_slot(const std::vector<WorkerSlots>& workers);
 
 }  // namespace qwen3::coordinator

@@ -79,7 +79,7 @@ void Controller::load(const StoredState& state, absl::Time now) {
         }
         if (!accepted) attempt.assign_deadline = now + options_.leases.boot_grace + options_.assign_window;
         if (stored.job().state() == v1::JOB_STATE_STOPPING) {  // a cancel that we did not see through
-          attempt.abort_at = now + options_.cancel_grace;
+          attempt.abort_at = stored.has_task() ? now : now + options_.cancel_grace;
         }
         attempt.committed_any = stored.committed_step() > newest.attempt().restored_step();
       }
@@ -135,6 +135,7 @@ void Controller::save(JobRun& job, std::vector<Draft> drafts, absl::Time now, st
     stored.event.set_attempt(record.attempt_count());
     stored.event.set_state(draft.state);
     stored.checkpoint = std::move(draft.checkpoint);
+    stored.evaluation = std::move(draft.evaluation);
   }
   write.job = job.stored;
   if (job.attempt) write.attempt = job.attempt->stored;
@@ -149,7 +150,7 @@ std::optional<absl::StatusOr<CreatedJob>> Controller::replay(const std::string& 
   return with_reason(
       absl::AlreadyExistsError(absl::StrCat("request_id \"", request_id, "\" was used for ", known->second.job(),
                                             " with another body (digest ", known->second.digest(), ", now ", digest,
-                                            "); use a new request_id for a new job")),
+                                            "); use a new request_id for something new")),
       "REQUEST_ID_REUSED");
 }
 
@@ -165,6 +166,12 @@ void Controller::create(NewJob job, absl::Time now, std::function<void(absl::Sta
     done(with_reason(absl::AlreadyExistsError(absl::StrCat("job \"", name, "\" exists; choose another job_id")),
                      "JOB_EXISTS"));
     return;
+  }
+  if (job.stored.has_task()) {
+    if (absl::Status status = check_source(job.stored.task()); !status.ok()) {
+      done(status);
+      return;
+    }
   }
   JobRun run{.stored = std::move(job.stored)};
   run.stored.set_number(next_number_++);
@@ -212,7 +219,7 @@ void Controller::cancel(const std::string& name, absl::Time now, std::function<v
   }
   JobRun* job = find(name);
   if (job == nullptr) {
-    done(absl::NotFoundError(absl::StrCat("there is no job \"", name, "\"")));
+    done(absl::NotFoundError(absl::StrCat("there is no ", noun(name), " \"", name, "\"")));
     return;
   }
   const v1::JobState state = job->stored.job().state();
@@ -242,7 +249,7 @@ void Controller::cancel(const std::string& name, absl::Time now, std::function<v
     return;
   }
   save(*job, std::move(drafts), now, [done = std::move(done)] { done(absl::OkStatus()); });
-  if (state == v1::JOB_STATE_RUNNING && !job->attempt->aborted) {
+  if (state == v1::JOB_STATE_RUNNING && !job->attempt->aborted && !job->stored.has_task()) {
     internal::v1::CoordinatorMessage message;
     *message.mutable_control()->mutable_key() = key_of(job->attempt->stored);
     message.mutable_control()->mutable_control()->set_word(internal::v1::RANK_WORD_STOP);
@@ -259,6 +266,7 @@ void Controller::finish(JobRun& job, std::vector<Draft> drafts, absl::Time now, 
   const v1::JobState decided = job.stored.decided();
   const std::string message = decided == v1::JOB_STATE_FAILED      ? job.stored.job().failure().message()
                               : decided == v1::JOB_STATE_CANCELLED ? "cancelled by a user"
+                              : job.stored.has_task()              ? "done"
                                                                    : "all steps done, last checkpoint committed";
   move(job, decided, message, drafts);
   *job.stored.mutable_job()->mutable_end_time() = to_timestamp(now);
@@ -270,9 +278,11 @@ void Controller::forget_if_terminal(const std::string& name) {
   JobRun* job = find(name);
   if (job == nullptr || !is_terminal(job->stored.job().state())) return;
   ended_[name] = job->stored.job().state();
+  const internal::v1::StoredTask task = job->stored.task();
   jobs_.erase(numbers_.at(name));
   numbers_.erase(name);
   effects_.on_ended(name);
+  release_source(task, now_);
 }
 
 void Controller::on_metrics(const std::string& name, const std::vector<v1::MetricRecord>& records, absl::Time now) {
@@ -350,7 +360,7 @@ void Controller::tick(absl::Time now) {
 std::optional<LiveView> Controller::live(const std::string& name) const {
   const JobRun* job = find(name);
   if (job == nullptr) return std::nullopt;
-  LiveView view{.progress = job->stored.job().progress()};
+  LiveView view{.progress = job->stored.job().progress(), .task = job->stored.task().progress()};
   if (waits_for_slots(job->stored.job().state()) && !job->attempt) {
     view.pending_reason = job->pending_reason;
     view.status_message = job->pending_message;
@@ -360,8 +370,10 @@ std::optional<LiveView> Controller::live(const std::string& name) const {
 
 Counts Controller::counts() const {
   Counts counts;
-  for (const auto& [name, state] : ended_) ++counts.jobs[state];
-  for (const auto& [number, job] : jobs_) ++counts.jobs[job.stored.job().state()];
+  for (const auto& [name, state] : ended_) ++(job_id(name).empty() ? counts.operations : counts.jobs)[state];
+  for (const auto& [number, job] : jobs_) {
+    ++(job.stored.has_task() ? counts.operations : counts.jobs)[job.stored.job().state()];
+  }
   for (const v1::Worker& worker : workers()) {
     ++counts.workers[worker.state()];
     if (worker.state() == v1::WORKER_STATE_LOST) continue;

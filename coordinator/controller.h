@@ -1,5 +1,7 @@
-// Every decision about jobs, attempts and workers. Deterministic: all calls come from one thread with a steady `now`,
-// everything it wants done goes through Effects, and what it remembers across a restart is in the store.
+// Every decision about jobs, tasks, attempts and workers. A task (an evaluation or a conversion) is a job that ends
+// with a result instead of a checkpoint; controller_tasks.cc says what is different about it. Deterministic: all calls
+// come from one thread with a steady `now`, everything it wants done goes through Effects, and what it remembers across
+// a restart is in the store.
 //
 // Order of a change: memory first, then the store, then (once on disk) the daemons. A daemon keeps exits and prepared
 // checkpoints until acknowledged, so nothing that was only in memory is missed after a restart.
@@ -59,6 +61,7 @@ struct CreatedJob {
 // What users see of a job beyond its stored row.
 struct LiveView {
   v1::Progress progress;
+  internal::v1::TaskProgress task;  // of a task
   std::string pending_reason;
   std::string status_message;
 };
@@ -66,6 +69,7 @@ struct LiveView {
 // For metrics.
 struct Counts {
   std::map<v1::JobState, int64_t> jobs;
+  std::map<v1::JobState, int64_t> operations;
   std::map<v1::WorkerState, int64_t> workers;
   int64_t slots = 0;
   int64_t free_slots = 0;
@@ -142,6 +146,7 @@ class Controller {
     std::string message;
     std::optional<v1::Checkpoint> checkpoint;
     v1::JobState state;
+    std::optional<StoredEvaluation> evaluation = std::nullopt;
   };
 
   // controller.cc
@@ -180,6 +185,14 @@ class Controller {
   void record_checkpoint(JobRun& job, v1::Checkpoint checkpoint, absl::Time now, std::function<void()> done);
   void tell_committed(const JobRun& job, int64_t step);
   void prune(JobRun& job, absl::Time now);
+
+  // controller_tasks.cc
+  absl::Status check_source(const internal::v1::StoredTask& task) const;
+  void fill_task(const JobRun& job, internal::v1::RankAssignment& rank) const;
+  void mark_task_progress(JobRun& job, const internal::v1::TaskProgress& progress, absl::Time now);
+  void succeed_task(JobRun& job, absl::Time now);
+  void attach_evaluation(const StoredEvaluation& stored, absl::Time now);
+  void release_source(const internal::v1::StoredTask& task, absl::Time now);
 
   // controller_workers.cc
   void on_hello(int64_t session, const internal::v1::Hello& hello, absl::Time now);

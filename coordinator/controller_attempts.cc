@@ -15,18 +15,27 @@ using internal::v1::CoordinatorMessage;
 int64_t Controller::world_size(const JobRun& job) const { return job.stored.job().plan().world_size(); }
 
 // First in, first out. The first job that the present workers could hold, but not now, keeps its place: nothing behind
-// it starts. A job that is larger than everything connected waits without holding up the others.
+// it starts. A job that is larger than everything connected waits without holding up the others, and so does a
+// conversion, which takes no slot.
 void Controller::schedule(absl::Time now) {
   const JobRun* head = nullptr;
   std::vector<WorkerSlots> slots = free_slots();
   for (auto& [number, job] : jobs_) {
     if (!waits_for_slots(job.stored.job().state()) || job.attempt || job.committing) continue;
-    if (head != nullptr) {
+    const bool slotless = job.stored.task().has_conversion();
+    if (!slotless && head != nullptr) {
       job.pending_reason = "WAITING_IN_QUEUE";
       job.pending_message = absl::StrCat("waits behind ", head->stored.job().name());
       continue;
     }
-    const auto places = allocate(world_size(job), slots, job.previous);
+    absl::StatusOr<std::vector<Place>> places = std::vector<Place>();
+    if (!slotless) {
+      places = allocate(world_size(job), slots, job.previous);
+    } else if (auto place = allocate_without_slot(slots); place.ok()) {
+      places->push_back(*std::move(place));
+    } else {
+      places = place.status();
+    }
     if (places.ok()) {
       job.pending_reason.clear();
       job.pending_message.clear();
@@ -39,13 +48,14 @@ void Controller::schedule(absl::Time now) {
       job.pending_reason = "WAITING_FOR_WORKERS";
     } else {
       job.pending_reason = "WAITING_FOR_SLOTS";
-      head = &job;
+      if (!slotless) head = &job;
     }
   }
 }
 
 void Controller::start_attempt(JobRun& job, const std::vector<Place>& places, absl::Time now) {
   v1::Job& record = *job.stored.mutable_job();
+  if (job.stored.has_task()) job.stored.mutable_task()->clear_progress();
   record.set_attempt_count(record.attempt_count() + 1);
   record.set_epoch(record.epoch() + 1);
   AttemptRun& attempt = job.attempt.emplace();
@@ -71,10 +81,13 @@ void Controller::start_attempt(JobRun& job, const std::vector<Place>& places, ab
     slot.set_slot(places[rank].slot);
   }
   std::vector<Draft> drafts;
-  const std::string message = absl::StrCat(
-      "attempt ", record.attempt_count(), " on ", places.size(), places.size() == 1 ? " slot" : " slots", ", from ",
-      job.stored.committed_step() > 0 ? absl::StrCat("step ", job.stored.committed_step())
-                                      : std::string("the beginning"));
+  const std::string where = job.stored.task().has_conversion()
+                                ? worker_name(places.front().worker)
+                                : absl::StrCat(places.size(), places.size() == 1 ? " slot" : " slots");
+  const std::string message =
+      absl::StrCat("attempt ", record.attempt_count(), " on ", where, ", from ",
+                   job.stored.committed_step() > 0 ? absl::StrCat("step ", job.stored.committed_step())
+                                                   : std::string("the beginning"));
   if (record.state() == v1::JOB_STATE_QUEUED) move(job, v1::JOB_STATE_SCHEDULED, message, drafts);
   note(job, "ATTEMPT_STARTED", message, drafts);
   if (record.attempt_count() == 1) {
@@ -122,6 +135,7 @@ void Controller::assign(const JobRun& job, const std::string& worker) {
     rank.set_restore_step(attempt.stored.attempt().restored_step());
   }
   rank.set_initial_load_folder(job.stored.initial_load_folder());
+  if (job.stored.has_task()) fill_task(job, rank);
   if (const auto known = workers_.find(worker); known != workers_.end()) {
     rank.set_advertise_address(known->second.hello.advertise_address());
   }
@@ -225,6 +239,10 @@ void Controller::end_if_over(JobRun& job, absl::Time now) {
   AttemptRun& attempt = *job.attempt;
   const bool stopping = job.stored.job().state() == v1::JOB_STATE_STOPPING;
   if (all_finished(attempt) && !stopping) {
+    if (job.stored.has_task()) {
+      succeed_task(job, now);
+      return;
+    }
     const internal::v1::RunFinished& result = attempt.exits.at(0).result();
     if (!result.stopped() && job.stored.committed_step() >= result.step()) {
       succeed(job, now);
@@ -327,8 +345,8 @@ void Controller::end_attempt(JobRun& job, absl::Time now) {
   job.stored.set_attempts_without_progress(attempt.committed_any ? 0 : job.stored.attempts_without_progress() + 1);
   retries.infra_retries = job.stored.infra_retries();
   retries.attempts_without_progress = job.stored.attempts_without_progress();
-  const RetryBounds bounds{record.spec().retry().max_infra_retries(),
-                           record.spec().retry().max_attempts_without_progress()};
+  RetryBounds bounds{record.spec().retry().max_infra_retries(), record.spec().retry().max_attempts_without_progress()};
+  if (job.stored.has_task()) bounds = kTaskRetryBounds;
   const bool was_aborted_early = record.state() == v1::JOB_STATE_SCHEDULED;
   record.set_epoch(record.epoch() + 1);  // fences whatever the attempt still does
   auto acknowledge = close_attempt(job, now);

@@ -137,22 +137,28 @@ void Controller::prune(JobRun& job, absl::Time now) {
   std::vector<int64_t> steps;
   for (const auto& [step, checkpoint] : job.committed) steps.push_back(step);
   std::set<int64_t> in_use;
-  for (const auto& [number, other] : jobs_) {  // warm starts that may not have been read yet
-    if (other.stored.initial_load_folder().empty()) continue;
-    for (const auto& [step, checkpoint] : job.committed) {
-      if (checkpoint.folder() == other.stored.initial_load_folder()) in_use.insert(step);
+  for (const auto& [number, other] : jobs_) {  // warm starts that may not have been read yet, and what tasks read
+    for (const std::string* folder : {&other.stored.initial_load_folder(), &other.stored.task().source().native()}) {
+      if (folder->empty()) continue;
+      for (const auto& [step, checkpoint] : job.committed) {
+        if (checkpoint.folder() == *folder) in_use.insert(step);
+      }
     }
   }
   if (job.attempt) in_use.insert(job.attempt->stored.attempt().restored_step());
   std::vector<Draft> drafts;
   std::vector<std::string> folders;
-  for (const int64_t step : to_prune(steps, job.stored.job().spec().checkpoint().keep_latest_k(), in_use)) {
+  const v1::CheckpointSection& section = job.stored.job().spec().checkpoint();
+  const Keep keep{.latest = section.keep_latest_k(), .best = section.keep_best_k()};
+  for (const int64_t step : to_prune(steps, keep, comparable_losses(job.committed), in_use)) {
     v1::Checkpoint checkpoint = job.committed.at(step);
+    checkpoint.clear_evaluations();  // they are kept beside it
     job.committed.erase(step);
     checkpoint.set_state(v1::CHECKPOINT_STATE_DELETED);
     folders.push_back(checkpoint.folder());
     note(job, "CHECKPOINT_PRUNED",
-         absl::StrCat("step ", step, ", keep_latest_k = ", job.stored.job().spec().checkpoint().keep_latest_k()),
+         absl::StrCat("step ", step, ", keep_latest_k = ", keep.latest,
+                      keep.best > 0 ? absl::StrCat(", keep_best_k = ", keep.best) : ""),
          drafts, std::move(checkpoint));
   }
   if (folders.empty()) return;

@@ -190,7 +190,7 @@ void Controller::reattach(const std::string& worker, const Hello& hello, absl::T
       }
       continue;
     }
-    if (attempt.aborted) {
+    if (attempt.aborted || (state == v1::JOB_STATE_STOPPING && job->stored.has_task())) {
       CoordinatorMessage message;
       *message.mutable_abort()->mutable_key() = key;
       message.mutable_abort()->set_reason("the attempt ends");
@@ -219,7 +219,13 @@ void Controller::on_beat(const std::string& worker, const internal::v1::Beat& be
   ack.mutable_beat_ack();
   send_to(worker, ack);
   for (const internal::v1::AttemptProgress& progress : beat.progress()) {
-    if (JobRun* job = current(worker, progress.key())) mark_stepping(*job, progress.step(), now);
+    JobRun* job = current(worker, progress.key());
+    if (job == nullptr) continue;
+    if (job->stored.has_task()) {
+      if (progress.has_task()) mark_task_progress(*job, progress.task(), now);
+    } else {
+      mark_stepping(*job, progress.step(), now);
+    }
   }
 }
 
@@ -303,7 +309,7 @@ std::map<std::pair<std::string, int32_t>, std::pair<std::string, int32_t>> Contr
     if (!job.attempt) continue;
     for (const auto& [worker, slots] : job.attempt->parts) {
       for (const internal::v1::RankSlot& slot : slots) {
-        used[{worker, slot.slot()}] = {job.stored.job().name(), slot.rank()};
+        if (slot.slot() != kNoSlot) used[{worker, slot.slot()}] = {job.stored.job().name(), slot.rank()};
       }
     }
   }
@@ -321,6 +327,9 @@ std::vector<WorkerSlots> Controller::free_slots() const {
                       .slots = worker.hello.slots()};
     for (int32_t slot = 0; slot < worker.hello.slots(); ++slot) {
       if (!used.contains({id, slot})) slots.free.push_back(slot);
+    }
+    for (const auto& [number, job] : jobs_) {
+      if (job.attempt && job.stored.task().has_conversion() && job.attempt->parts.contains(id)) ++slots.guests;
     }
     all.push_back(std::move(slots));
   }

@@ -17,6 +17,7 @@
 #include "coordinator/core.h"
 #include "coordinator/http.h"
 #include "coordinator/job_service.h"
+#include "coordinator/operation_service.h"
 #include "coordinator/read_services.h"
 #include "coordinator/session_service.h"
 #include "coordinator/state_lock.h"
@@ -69,6 +70,9 @@ struct Coordinator::Parts {
   std::unique_ptr<StateLock> lock;
   std::unique_ptr<Core> core;
   std::unique_ptr<JobService> jobs;
+  std::unique_ptr<EvaluationService> evaluations;
+  std::unique_ptr<ConversionService> conversions;
+  std::unique_ptr<OperationService> operations;
   std::unique_ptr<WatchService> watches;
   std::unique_ptr<WorkerService> workers;
   std::unique_ptr<CheckpointService> checkpoints;
@@ -108,6 +112,9 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::start(const Options& g
   parts->core = *std::move(core);
   Core& shared = *parts->core;
   parts->jobs = std::make_unique<JobService>(shared);
+  parts->evaluations = std::make_unique<EvaluationService>(shared);
+  parts->conversions = std::make_unique<ConversionService>(shared);
+  parts->operations = std::make_unique<OperationService>(shared);
   parts->watches = std::make_unique<WatchService>(shared);
   parts->workers = std::make_unique<WorkerService>(shared);
   parts->checkpoints = std::make_unique<CheckpointService>(shared);
@@ -136,10 +143,10 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::start(const Options& g
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
-  auto api = serve(
-      builder, options.listen,
-      {parts->jobs.get(), parts->watches.get(), parts->workers.get(), parts->checkpoints.get(), parts->info.get()},
-      &parts->ports.api);
+  auto api = serve(builder, options.listen,
+                   {parts->jobs.get(), parts->evaluations.get(), parts->conversions.get(), parts->operations.get(),
+                    parts->watches.get(), parts->workers.get(), parts->checkpoints.get(), parts->info.get()},
+                   &parts->ports.api);
   if (!api.ok()) {
     parts->worker_api->Shutdown(std::chrono::system_clock::now());
     return api.status();

@@ -63,7 +63,7 @@ absl::Status Core::load() {
   reader_ = *std::move(reader);
 
   StoredState state;
-  auto jobs = reader_->jobs(std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::max());
+  auto jobs = reader_->jobs(std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::max(), Rows::kBoth);
   if (!jobs.ok()) return jobs.status();
   state.jobs = *std::move(jobs);
   for (const internal::v1::StoredJob& job : state.jobs) {
@@ -115,6 +115,7 @@ absl::Status Core::load() {
 void Core::repair(const StoredState& state) {
   for (const internal::v1::StoredJob& job : state.jobs) {
     const std::string& name = job.job().name();
+    if (job.has_task()) continue;  // it writes no checkpoints
     int32_t living = 0;
     if (!is_terminal(job.job().state())) {
       const auto attempts = state.attempts.find(name);

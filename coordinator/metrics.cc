@@ -27,6 +27,7 @@ std::string code_name(absl::StatusCode code) { return absl::StatusCodeToString(c
 Metrics::Metrics()
     : rpcs_(family(registry_, prometheus::BuildCounter, "qwen3_rpcs_total", "Answered calls by method and code.")),
       jobs_(family(registry_, prometheus::BuildGauge, "qwen3_jobs", "Jobs by state.")),
+      operations_(family(registry_, prometheus::BuildGauge, "qwen3_operations", "Operations by state.")),
       workers_(family(registry_, prometheus::BuildGauge, "qwen3_workers", "Workers by state.")),
       slots_(family(registry_, prometheus::BuildGauge, "qwen3_slots", "Slots of connected workers by use.")),
       job_step_(family(registry_, prometheus::BuildGauge, "qwen3_job_step", "Optimizer steps done by a living job.")),
@@ -69,10 +70,12 @@ void Metrics::remove_job(const std::string& job) {
 }
 
 void Metrics::set_counts(const Counts& counts) {
-  for (int state = v1::JOB_STATE_QUEUED; state <= v1::JOB_STATE_CANCELLED; ++state) {
-    const auto known = counts.jobs.find(static_cast<v1::JobState>(state));
-    jobs_.Add({{"state", v1::JobState_Name(static_cast<v1::JobState>(state)).substr(sizeof("JOB_STATE_") - 1)}})
-        .Set(known == counts.jobs.end() ? 0 : static_cast<double>(known->second));
+  for (const auto& [gauges, count] : {std::pair(&jobs_, &counts.jobs), std::pair(&operations_, &counts.operations)}) {
+    for (int state = v1::JOB_STATE_QUEUED; state <= v1::JOB_STATE_CANCELLED; ++state) {
+      const auto known = count->find(static_cast<v1::JobState>(state));
+      gauges->Add({{"state", v1::JobState_Name(static_cast<v1::JobState>(state)).substr(sizeof("JOB_STATE_") - 1)}})
+          .Set(known == count->end() ? 0 : static_cast<double>(known->second));
+    }
   }
   for (int state = v1::WORKER_STATE_READY; state <= v1::WORKER_STATE_LOST; ++state) {
     const auto known = counts.workers.find(static_cast<v1::WorkerState>(state));

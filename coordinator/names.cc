@@ -9,6 +9,7 @@ namespace qwen3::coordinator {
 namespace {
 
 constexpr std::string_view kJobs = "tenants/default/jobs/";
+constexpr std::string_view kOperations = "tenants/default/operations/";
 
 absl::string_view as_absl(std::string_view text) { return {text.data(), text.size()}; }
 
@@ -35,6 +36,22 @@ std::string job_id(std::string_view name) {
   const std::string_view id = name.substr(kJobs.size());
   return is_job_id(id) ? std::string(id) : "";
 }
+
+std::string operation_name(std::string_view id) { return absl::StrCat(as_absl(kOperations), as_absl(id)); }
+
+std::string operation_id(std::string_view name) {
+  if (!name.starts_with(kOperations)) return "";
+  const std::string_view id = name.substr(kOperations.size());
+  return is_job_id(id) ? std::string(id) : "";
+}
+
+std::string record_id(std::string_view name) {
+  if (std::string id = job_id(name); !id.empty()) return id;
+  const std::string id = operation_id(name);
+  return id.empty() ? "" : absl::StrCat("operation.", id);  // no job's id has a dot
+}
+
+const char* noun(std::string_view name) { return name.starts_with(kOperations) ? "operation" : "job"; }
 
 std::string worker_name(std::string_view id) { return absl::StrCat("workers/", as_absl(id)); }
 

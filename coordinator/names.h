@@ -14,9 +14,13 @@ bool is_job_id(std::string_view id);
 // 1-63 of [a-z0-9-].
 bool is_worker_id(std::string_view id);
 
-std::string job_name(std::string_view id);     // "tenants/default/jobs/ID"
-std::string job_id(std::string_view name);     // ID of a valid name; empty: not a job's name
-std::string worker_name(std::string_view id);  // "workers/ID"
+std::string job_name(std::string_view id);        // "tenants/default/jobs/ID"
+std::string job_id(std::string_view name);        // ID of a valid name; empty: not a job's name
+std::string operation_name(std::string_view id);  // "tenants/default/operations/ID": of a task
+std::string operation_id(std::string_view name);  // ID of a valid name; empty: not an operation's name
+std::string record_id(std::string_view name);     // of a job or an operation, for its files: no two share one; or empty
+const char* noun(std::string_view name);          // "operation" or "job", for messages
+std::string worker_name(std::string_view id);     // "workers/ID"
 std::string attempt_name(std::string_view job, int32_t attempt);
 std::string checkpoint_name(std::string_view job, int64_t step);
 

@@ -66,7 +66,7 @@ grpc::ServerUnaryReactor* ServerService::GetServerInfo(grpc::CallbackServerConte
   return answer(context, "GetServerInfo", core_.metrics(), core_.readers(), [=, this](Respond respond) {
     response->set_version(std::string(version()));
     response->set_build_id(std::string(build_id()));
-    for (const char* capability : {"validate_only", "watch", "warm_start", "hf_export"}) {
+    for (const char* capability : {"validate_only", "watch", "warm_start", "hf_export", "evaluate", "convert"}) {
       response->add_capabilities(capability);
     }
     response->set_checkpoint_root(core_.options().checkpoint_root);

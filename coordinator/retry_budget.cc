@@ -17,7 +17,7 @@ std::optional<v1::Failure> final_failure(const v1::Failure& cause, const RetrySt
     return failure;
   }
   if (state.infra_retries > bounds.max_infra_retries) {
-    failure.set_message(absl::StrCat(cause.message(), "; all retry.max_infra_retries = ", bounds.max_infra_retries,
+    failure.set_message(absl::StrCat(cause.message(), "; all ", bounds.name, " = ", bounds.max_infra_retries,
                                      " new attempts are spent"));
     return failure;
   }

@@ -14,8 +14,12 @@ struct RetryState {
 
 struct RetryBounds {
   int64_t max_infra_retries = 10;
-  int64_t max_attempts_without_progress = 3;
+  int64_t max_attempts_without_progress = 3;     // 0: no bound
+  const char* name = "retry.max_infra_retries";  // of the first bound, for messages
 };
+
+// A task makes no progress that survives its ranks: each attempt is a new beginning.
+inline constexpr RetryBounds kTaskRetryBounds = {3, 0, "the bound on an operation's retries"};
 
 // Nothing: try again. Otherwise the failure the job ends with: `cause` itself for USER and INTERNAL (never retried) and
 // for a spent budget, NO_PROGRESS for a job that fails again and again at one place.

@@ -149,9 +149,9 @@ class RecordStream final : public QueuedStream<RecordBatch, RecordAck>, public S
   // A batch has two parts (metrics and logs); the later one to reach the disk acknowledges.
   void on_message(RecordBatch batch) override {
     const std::string job = batch.key().job();
-    const std::string id = job_id(job);
+    const std::string id = record_id(job);
     if (id.empty()) {
-      finish(absl::InvalidArgumentError(absl::StrCat("records of \"", job, "\": not a job's name")));
+      finish(absl::InvalidArgumentError(absl::StrCat("records of \"", job, "\": not a job's or operation's name")));
       return;
     }
     std::vector<Record> metrics, logs;

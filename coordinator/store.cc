@@ -8,8 +8,8 @@
 namespace qwen3::coordinator {
 namespace {
 
-constexpr int64_t kSchemaVersion = 1;
-constexpr size_t kMaxBatch = 1024;  // transactions per fsync
+constexpr int64_t kSchemaVersion = 2;  // 2: tasks among the jobs, evaluations
+constexpr size_t kMaxBatch = 1024;     // transactions per fsync
 
 // Rows are messages; columns beside `body` are what queries need. events.checkpoint is the Checkpoint after the event.
 constexpr char kSchema[] = R"sql(
@@ -25,6 +25,10 @@ CREATE TABLE IF NOT EXISTS events (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checkpoints (
   job TEXT NOT NULL, step INTEGER NOT NULL, state INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (job, step)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS evaluations (
+  job TEXT NOT NULL, step INTEGER NOT NULL, operation TEXT NOT NULL, body BLOB NOT NULL,
+  PRIMARY KEY (job, step, operation)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS requests (
   request_id TEXT PRIMARY KEY, create_seconds INTEGER NOT NULL, body BLOB NOT NULL
@@ -92,6 +96,15 @@ absl::Status put_event(Database& database, const std::string& job, const StoredE
       .run();
 }
 
+absl::Status put_evaluation(Database& database, const StoredEvaluation& stored) {
+  return database.prepare("INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?)")
+      .bind(1, stored.job)
+      .bind(2, stored.step)
+      .bind(3, stored.evaluation.operation())
+      .bind_blob(4, stored.evaluation.SerializeAsString())
+      .run();
+}
+
 absl::Status put_request(Database& database, const internal::v1::StoredRequest& request) {
   return database.prepare("INSERT OR REPLACE INTO requests VALUES (?, ?, ?)")
       .bind(1, request.request_id())
@@ -104,7 +117,10 @@ absl::Status put(Database& database, const Write& write) {
   absl::Status status;
   if (write.job) status.Update(put_job(database, *write.job));
   if (write.attempt) status.Update(put_attempt(database, *write.attempt));
-  for (const StoredEvent& event : write.events) status.Update(put_event(database, write.job->job().name(), event));
+  for (const StoredEvent& event : write.events) {
+    status.Update(put_event(database, write.job->job().name(), event));
+    if (event.evaluation) status.Update(put_evaluation(database, *event.evaluation));
+  }
   if (write.request) status.Update(put_request(database, *write.request));
   return status;
 }

@@ -22,10 +22,18 @@ namespace qwen3::coordinator {
 
 class Database;
 
-// An event and, for those about checkpoints, the checkpoint after it.
+// An evaluation of a job's checkpoint, kept beside the checkpoint: its job may be long over.
+struct StoredEvaluation {
+  std::string job;
+  int64_t step = 0;
+  v1::CheckpointEvaluation evaluation;
+};
+
+// An event and, for those about checkpoints, the checkpoint after it, without its evaluations.
 struct StoredEvent {
   v1::Event event;
   std::optional<v1::Checkpoint> checkpoint;
+  std::optional<StoredEvaluation> evaluation;  // that this event is about
 };
 
 // One transaction: all of it or nothing. Empty: a barrier, done once everything before it is.

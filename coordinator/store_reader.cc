@@ -1,9 +1,12 @@
 #include "coordinator/store_reader.h"
 
+#include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/database.h"
+#include "coordinator/names.h"
 
 namespace qwen3::coordinator {
 namespace {
@@ -41,14 +44,16 @@ absl::StatusOr<internal::v1::StoredJob> StoreReader::job(const std::string& name
   select.bind(1, name);
   auto rows = parse_rows<internal::v1::StoredJob>(select, "jobs");
   if (!rows.ok()) return rows.status();
-  if (rows->empty()) return absl::NotFoundError(absl::StrCat("there is no job \"", name, "\""));
+  if (rows->empty()) return absl::NotFoundError(absl::StrCat("there is no ", noun(name), " \"", name, "\""));
   return rows->front();
 }
 
-absl::StatusOr<std::vector<internal::v1::StoredJob>> StoreReader::jobs(int64_t before, int64_t limit) {
+absl::StatusOr<std::vector<internal::v1::StoredJob>> StoreReader::jobs(int64_t before, int64_t limit, Rows rows) {
   const std::lock_guard lock(mutex_);
-  Statement select = database_->prepare("SELECT body FROM jobs WHERE number < ? ORDER BY number DESC LIMIT ?");
-  select.bind(1, before).bind(2, limit);
+  Statement select =
+      database_->prepare("SELECT body FROM jobs WHERE number < ? AND name GLOB ? ORDER BY number DESC LIMIT ?");
+  const std::string kind = rows == Rows::kJobs ? "jobs/" : rows == Rows::kTasks ? "operations/" : "";
+  select.bind(1, before).bind(2, absl::StrCat("tenants/default/", kind, "*")).bind(3, limit);
   return parse_rows<internal::v1::StoredJob>(select, "jobs");
 }
 
@@ -91,7 +96,19 @@ absl::StatusOr<std::vector<v1::Checkpoint>> StoreReader::checkpoints(const std::
   const std::lock_guard lock(mutex_);
   Statement select = database_->prepare("SELECT body FROM checkpoints WHERE job = ? ORDER BY step");
   select.bind(1, job);
-  return parse_rows<v1::Checkpoint>(select, "checkpoints");
+  auto checkpoints = parse_rows<v1::Checkpoint>(select, "checkpoints");
+  if (!checkpoints.ok()) return checkpoints;
+  for (v1::Checkpoint& checkpoint : *checkpoints) {
+    Statement found = database_->prepare("SELECT body FROM evaluations WHERE job = ? AND step = ?");
+    found.bind(1, job).bind(2, checkpoint.step());
+    auto evaluations = parse_rows<v1::CheckpointEvaluation>(found, "evaluations");
+    if (!evaluations.ok()) return evaluations.status();
+    std::ranges::sort(*evaluations, {}, [](const v1::CheckpointEvaluation& evaluation) {
+      return std::make_tuple(evaluation.end_time().seconds(), evaluation.end_time().nanos(), evaluation.operation());
+    });
+    for (v1::CheckpointEvaluation& evaluation : *evaluations) *checkpoint.add_evaluations() = std::move(evaluation);
+  }
+  return checkpoints;
 }
 
 absl::StatusOr<std::vector<v1::Checkpoint>> StoreReader::deleted_checkpoints() {

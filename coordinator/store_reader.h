@@ -11,22 +11,25 @@
 
 namespace qwen3::coordinator {
 
+// Which rows of the one queue: jobs are named ".../jobs/ID", tasks ".../operations/ID".
+enum class Rows { kJobs, kTasks, kBoth };
+
 class StoreReader {
  public:
   static absl::StatusOr<std::unique_ptr<StoreReader>> open(const std::string& path);
   ~StoreReader();
 
-  // NOT_FOUND names the job.
+  // A job or a task. NOT_FOUND names it.
   absl::StatusOr<internal::v1::StoredJob> job(const std::string& name);
   // Newest first, at most `limit`, with numbers below `before`.
-  absl::StatusOr<std::vector<internal::v1::StoredJob>> jobs(int64_t before, int64_t limit);
+  absl::StatusOr<std::vector<internal::v1::StoredJob>> jobs(int64_t before, int64_t limit, Rows rows = Rows::kJobs);
   // Oldest first.
   absl::StatusOr<std::vector<internal::v1::StoredAttempt>> attempts(const std::string& job);
   // With seq > after, in order, at most `limit`.
   absl::StatusOr<std::vector<StoredEvent>> events(const std::string& job, int64_t after, int64_t limit);
   // The same, only those about checkpoints.
   absl::StatusOr<std::vector<StoredEvent>> checkpoint_events(const std::string& job, int64_t after, int64_t limit);
-  // Every state, oldest first.
+  // Every state, oldest first, with their evaluations.
   absl::StatusOr<std::vector<v1::Checkpoint>> checkpoints(const std::string& job);
   // Those whose files were to be deleted, of all jobs.
   absl::StatusOr<std::vector<v1::Checkpoint>> deleted_checkpoints();

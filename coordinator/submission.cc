@@ -23,43 +23,13 @@ namespace {
 
 using spec::Violation;
 
-constexpr int64_t kStateReserve = 64 << 20;  // bytes kept for the jobs that are there
-
-// 40 random bits; base 32 without letters that read as digits.
-std::string random_job_id() {
-  static constexpr char kAlphabet[] = "abcdefghjkmnpqrstvwxyz0123456789";
-  std::random_device random;
-  std::string id = "job-";
-  for (int i = 0; i < 8; ++i) id += kAlphabet[random() % 32];
-  return id;
-}
-
-absl::Status bad_request(const std::vector<Violation>& violations) {
-  google::rpc::BadRequest details;
-  std::string message = violations.front().field + ": " + violations.front().message;
-  if (violations.size() > 1) absl::StrAppend(&message, " (and ", violations.size() - 1, " more)");
-  for (const Violation& violation : violations) {
-    auto& field = *details.add_field_violations();
-    field.set_field(violation.field);
-    field.set_description(violation.message);
-  }
-  absl::Status status = with_reason(absl::InvalidArgumentError(message), "INVALID_SPEC");
-  status.SetPayload("type.googleapis.com/google.rpc.BadRequest", absl::Cord(details.SerializeAsString()));
-  return status;
-}
+constexpr int64_t kStateReserve = 64 << 20;  // bytes kept for what is there
 
 void check_request(const v1::CreateJobRequest& request, std::vector<Violation>& violations) {
-  if (request.parent() != absl::string_view(kParent.data(), kParent.size())) {
-    violations.push_back({"parent", absl::StrCat("parent is \"", request.parent(), "\"; the only tenant is \"",
-                                                 absl::string_view(kParent.data(), kParent.size()), "\"")});
-  }
+  check_envelope(request.parent(), request.request_id(), violations);
   if (!request.job_id().empty() && !is_job_id(request.job_id())) {
     violations.push_back({"job_id", absl::StrCat("job_id \"", request.job_id(),
                                                  "\" must be 1-63 characters of [a-z0-9-] and start with a letter")});
-  }
-  if (request.request_id().size() > 128) {
-    violations.push_back({"request_id", absl::StrCat("request_id has ", request.request_id().size(),
-                                                     " characters; at most 128 are allowed")});
   }
   if (!request.has_job() || !request.job().has_spec()) {
     violations.push_back({"job.spec", "job.spec is missing; it says what to train"});
@@ -130,34 +100,78 @@ void check_space(const std::string& folder, int64_t checkpoint_bytes, std::vecto
 
 }  // namespace
 
-std::string request_digest(const v1::CreateJobRequest& request) {
-  v1::CreateJobRequest body = request;
-  body.clear_request_id();
+// Base 32 without letters that read as digits.
+std::string random_id(const std::string& prefix) {
+  static constexpr char kAlphabet[] = "abcdefghjkmnpqrstvwxyz0123456789";
+  std::random_device random;
+  std::string id = prefix;
+  for (int i = 0; i < 8; ++i) id += kAlphabet[random() % 32];
+  return id;
+}
+
+absl::Status bad_request(const std::vector<Violation>& violations) {
+  google::rpc::BadRequest details;
+  std::string message = violations.front().field + ": " + violations.front().message;
+  if (violations.size() > 1) absl::StrAppend(&message, " (and ", violations.size() - 1, " more)");
+  for (const Violation& violation : violations) {
+    auto& field = *details.add_field_violations();
+    field.set_field(violation.field);
+    field.set_description(violation.message);
+  }
+  absl::Status status = with_reason(absl::InvalidArgumentError(message), "INVALID_SPEC");
+  status.SetPayload("type.googleapis.com/google.rpc.BadRequest", absl::Cord(details.SerializeAsString()));
+  return status;
+}
+
+void check_envelope(const std::string& parent, const std::string& request_id, std::vector<Violation>& violations) {
+  if (parent != kParent) {
+    violations.push_back({"parent", absl::StrCat("parent is \"", parent, "\"; the only tenant is \"",
+                                                 absl::string_view(kParent.data(), kParent.size()), "\"")});
+  }
+  if (request_id.size() > 128) {
+    violations.push_back(
+        {"request_id", absl::StrCat("request_id has ", request_id.size(), " characters; at most 128 are allowed")});
+  }
+}
+
+absl::Status check_state_disk(const std::string& state_dir) {
+  const auto free = free_bytes(state_dir);
+  if (!free.ok() || *free >= kStateReserve) return absl::OkStatus();
+  return with_reason(
+      absl::ResourceExhaustedError(absl::StrCat("the coordinator's state folder ", state_dir, " has ", *free,
+                                                " bytes left; below ", kStateReserve, " nothing new is accepted")),
+      "STATE_DISK_FULL");
+}
+
+std::string message_digest(const google::protobuf::Message& message) {
   std::string bytes;
   {
     google::protobuf::io::StringOutputStream stream(&bytes);
     google::protobuf::io::CodedOutputStream coded(&stream);
     coded.SetSerializationDeterministic(true);
-    body.SerializeToCodedStream(&coded);
+    message.SerializeToCodedStream(&coded);
   }
+  const std::string& type = message.GetTypeName();
+  if (type != v1::CreateJobRequest::descriptor()->full_name()) bytes = absl::StrCat(type, ":", bytes);
   const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
   return absl::StrCat(absl::Hex(hash.high64, absl::kZeroPad16), absl::Hex(hash.low64, absl::kZeroPad16));
 }
 
+std::string request_digest(const v1::CreateJobRequest& request) {
+  v1::CreateJobRequest body = request;
+  body.clear_request_id();
+  return message_digest(body);
+}
+
 absl::StatusOr<NewJob> check_submission(const v1::CreateJobRequest& request, const SubmissionContext& context) {
-  if (const auto free = free_bytes(context.state_dir); free.ok() && *free < kStateReserve) {
-    return with_reason(
-        absl::ResourceExhaustedError(absl::StrCat("the coordinator's state folder ", context.state_dir, " has ", *free,
-                                                  " bytes left; below ", kStateReserve, " no job is accepted")),
-        "STATE_DISK_FULL");
-  }
+  if (absl::Status status = check_state_disk(context.state_dir); !status.ok()) return status;
   std::vector<Violation> violations;
   check_request(request, violations);
   if (!request.job().has_spec()) return bad_request(violations);
 
   NewJob job{.request_id = request.request_id(), .digest = request_digest(request)};
   v1::Job& record = *job.stored.mutable_job();
-  const std::string id = request.job_id().empty() ? random_job_id() : request.job_id();
+  const std::string id = request.job_id().empty() ? random_id("job-") : request.job_id();
   record.set_name(job_name(id));
   *record.mutable_spec() = request.job().spec();
   v1::JobSpec& spec = *record.mutable_spec();

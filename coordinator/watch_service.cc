@@ -35,8 +35,9 @@ struct Cursor {
 // The stream's first pull checks the name and the token.
 absl::Status begin(Cursor& cursor) {
   cursor.started = true;
-  if (job_id(cursor.job).empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("name is \"", cursor.job, "\"; it must be tenants/default/jobs/ID"));
+  if (record_id(cursor.job).empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "name is \"", cursor.job, "\"; it must be tenants/default/jobs/ID or tenants/default/operations/ID"));
   }
   if (cursor.token.empty()) return absl::OkStatus();
   absl::string_view number = cursor.token;
@@ -94,7 +95,7 @@ absl::StatusOr<Pulled<Response>> pull_records(Core& core, Cursor& cursor, Record
   if (!job.ok()) return job.status();
   Pulled<Response> pulled;
   while (pulled.responses.empty()) {
-    const auto records = core.records().read(job_id(cursor.job), kind, cursor.position, kBytesPerPull);
+    const auto records = core.records().read(record_id(cursor.job), kind, cursor.position, kBytesPerPull);
     if (!records.ok()) return records.status();
     if (records->empty()) {
       pulled.end_reason = end_reason(cursor, job->job());

@@ -168,6 +168,12 @@ class Checker {
       report("checkpoint.keep_latest_k", "checkpoint.keep_latest_k is ", c.keep_latest_k(),
              "; it must be 2 or more, or 0 to keep all");
     }
+    if (c.keep_best_k() < 0) {
+      report("checkpoint.keep_best_k", "checkpoint.keep_best_k is ", c.keep_best_k(), "; it must be at least 0");
+    } else if (c.keep_best_k() > 0 && c.keep_latest_k() == 0) {
+      report("checkpoint.keep_best_k", "checkpoint.keep_best_k is ", c.keep_best_k(),
+             ", but checkpoint.keep_latest_k is 0 and keeps every checkpoint; leave one of them out");
+    }
     const std::filesystem::path folder = c.folder();
     if (folder.empty() || folder.is_absolute() || std::find(folder.begin(), folder.end(), "..") != folder.end()) {
       report("checkpoint.folder", "checkpoint.folder is \"", c.folder(),

@@ -151,6 +151,7 @@ void fill_defaults(v1::JobSpec& spec) {
   QWEN3_DEFAULT(checkpoint, export_dtype, "float32");
   QWEN3_DEFAULT(checkpoint, keep_latest_k, 10);
   QWEN3_DEFAULT(checkpoint, async_mode, "async");
+  QWEN3_DEFAULT(checkpoint, keep_best_k, 0);
 
   QWEN3_DEFAULT(spec.mutable_activation_checkpoint(), mode, "none");
 

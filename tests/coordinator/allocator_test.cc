@@ -100,5 +100,17 @@ TEST(Allocator, RandomClustersAreAllocatedCorrectly) {
   }
 }
 
+TEST(Allocator, ARankWithoutASlotGoesToTheLeastBurdenedWorker) {
+  std::vector<WorkerSlots> workers = {{.worker = "a", .slots = 2, .free = {}, .guests = 1},
+                                      {.worker = "b", .slots = 2, .free = {}},
+                                      {.worker = "c", .slots = 2, .free = {0, 1}}};
+  EXPECT_EQ(*allocate_without_slot(workers), (Place{"c", kNoSlot})) << "as few guests as b, but idle";
+  workers[2].guests = 1;
+  EXPECT_EQ(*allocate_without_slot(workers), (Place{"b", kNoSlot})) << "a worker without a free slot will do";
+  for (WorkerSlots& worker : workers) worker.guests = kMaxGuests;
+  EXPECT_TRUE(absl::IsResourceExhausted(allocate_without_slot(workers).status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(allocate_without_slot({}).status())) << "there is no worker";
+}
+
 }  // namespace
 }  // namespace qwen3::coordinator

@@ -36,5 +36,16 @@ TEST(Names, ACheckpointsNameAndFolderAreParsedStrictly) {
   }
 }
 
+TEST(Names, OperationsAndJobsAreToldApartAndShareNoFile) {
+  EXPECT_EQ(operation_name("op-1"), "tenants/default/operations/op-1");
+  EXPECT_EQ(operation_id("tenants/default/operations/op-1"), "op-1");
+  EXPECT_EQ(operation_id(job_name("op-1")), "");
+  EXPECT_EQ(operation_id("tenants/default/operations/../x"), "");
+  EXPECT_EQ(job_id(operation_name("op-1")), "");
+  EXPECT_EQ(record_id(job_name("op-1")), "op-1");
+  EXPECT_NE(record_id(operation_name("op-1")), "op-1");
+  EXPECT_EQ(record_id("tenants/default/jobs/.."), "");
+}
+
 }  // namespace
 }  // namespace qwen3::coordinator

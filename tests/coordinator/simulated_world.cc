@@ -24,7 +24,11 @@ void SimulatedWorld::restart_coordinator() {
     if (is_terminal(job.job().state())) continue;
     for (const auto& [number, attempt] : attempts[name]) state.attempts[name].push_back(attempt);
     for (const auto& [step, checkpoint] : checkpoints[name]) {
-      if (checkpoint.state() == v1::CHECKPOINT_STATE_COMMITTED) state.checkpoints[name].push_back(checkpoint);
+      if (checkpoint.state() != v1::CHECKPOINT_STATE_COMMITTED) continue;
+      v1::Checkpoint& loaded = state.checkpoints[name].emplace_back(checkpoint);
+      for (const StoredEvaluation& stored : evaluations) {
+        if (stored.job == name && stored.step == step) *loaded.add_evaluations() = stored.evaluation;
+      }
     }
   }
   for (const auto& [id, request] : requests) state.requests.push_back(request);
@@ -60,12 +64,80 @@ std::string SimulatedWorld::submit(const std::string& id, int64_t ranks) {
   record.mutable_plan()->set_world_size(ranks);
   record.mutable_spec()->mutable_training()->set_steps(100);
   record.mutable_spec()->mutable_checkpoint()->set_keep_latest_k(2);
+  record.mutable_spec()->mutable_checkpoint()->set_keep_best_k(keep_best);
   record.mutable_spec()->mutable_retry()->set_max_infra_retries(10);
   record.mutable_spec()->mutable_retry()->set_max_attempts_without_progress(3);
   job.stored.set_checkpoint_folder("/root/checkpoint/" + id);
   controller_->create(std::move(job), now, [](const absl::StatusOr<CreatedJob>&) {});
   settle();
   return job_name(id);
+}
+
+std::string SimulatedWorld::submit_evaluation(const std::string& id, int64_t ranks, const std::string& checkpoint,
+                                              const std::string& data) {
+  NewJob task;
+  task.stored.mutable_job()->set_name(operation_name(id));
+  task.stored.mutable_job()->mutable_plan()->set_world_size(ranks);
+  task.stored.mutable_task()->mutable_evaluation()->set_tokens_file(data);
+  task.stored.mutable_task()->mutable_evaluation()->mutable_model()->set_checkpoint(checkpoint);
+  if (const auto parsed = parse_checkpoint_name(checkpoint)) {
+    task.stored.mutable_task()->set_checkpoint(checkpoint);
+    task.stored.mutable_task()->mutable_source()->set_native(checkpoints[parsed->job].at(parsed->step).folder());
+  } else {
+    task.stored.mutable_task()->mutable_source()->set_hf("/models/hf");
+  }
+  controller_->create(std::move(task), now, [](const absl::StatusOr<CreatedJob>&) {});
+  settle();
+  return operation_name(id);
+}
+
+std::string SimulatedWorld::submit_conversion(const std::string& id) {
+  NewJob task;
+  task.stored.mutable_job()->set_name(operation_name(id));
+  task.stored.mutable_job()->mutable_plan()->set_world_size(1);
+  task.stored.mutable_task()->mutable_conversion()->set_native("/models/native");
+  task.stored.mutable_task()->mutable_source()->set_hf("/models/hf");
+  controller_->create(std::move(task), now, [](const absl::StatusOr<CreatedJob>&) {});
+  settle();
+  return operation_name(id);
+}
+
+void SimulatedWorld::report_progress(const std::string& worker, const AttemptKey& key, int64_t done, int64_t total) {
+  WorkerMessage message;
+  internal::v1::AttemptProgress& progress = *message.mutable_beat()->add_progress();
+  *progress.mutable_key() = key;
+  progress.mutable_task()->set_done(done);
+  progress.mutable_task()->set_total(total);
+  progress.mutable_task()->set_unit("microbatches");
+  say(worker, message);
+}
+
+void SimulatedWorld::finish_evaluation(const std::string& worker, const AttemptKey& key, int32_t rank, double loss) {
+  WorkerMessage message;
+  *message.mutable_rank_exit()->mutable_key() = key;
+  message.mutable_rank_exit()->set_rank(rank);
+  message.mutable_rank_exit()->set_finished(true);
+  if (rank == 0) message.mutable_rank_exit()->mutable_result()->mutable_evaluation()->set_loss(loss);
+  say(worker, message);
+}
+
+void SimulatedWorld::finish_conversion(const std::string& worker, const AttemptKey& key) {
+  WorkerMessage message;
+  *message.mutable_rank_exit()->mutable_key() = key;
+  message.mutable_rank_exit()->set_finished(true);
+  message.mutable_rank_exit()->mutable_result()->mutable_conversion()->set_tensors(3);
+  say(worker, message);
+}
+
+void SimulatedWorld::fail(const std::string& worker, const AttemptKey& key, int32_t rank, v1::FailureClass whose,
+                          const std::string& message) {
+  WorkerMessage exit;
+  *exit.mutable_rank_exit()->mutable_key() = key;
+  exit.mutable_rank_exit()->set_rank(rank);
+  exit.mutable_rank_exit()->set_exit_code(1);
+  exit.mutable_rank_exit()->mutable_failure()->set_class_(whose);
+  exit.mutable_rank_exit()->mutable_failure()->set_message(message);
+  say(worker, exit);
 }
 
 void SimulatedWorld::connect(const std::string& worker, int32_t slots, const std::string& incarnation,
@@ -203,6 +275,10 @@ void SimulatedWorld::apply(const Write& write) {
       state = to;
       events[name].push_back(stored);
       if (stored.checkpoint) checkpoints[name][stored.checkpoint->step()] = *stored.checkpoint;
+      if (stored.checkpoint && stored.checkpoint->evaluations_size() > 0) {
+        throw std::logic_error(name + ": evaluations are kept beside the checkpoint");
+      }
+      if (stored.evaluation) evaluations.push_back(*stored.evaluation);
     }
     if (write.job->job().state() != state) throw std::logic_error(name + ": projection and events differ");
     jobs[name] = *write.job;

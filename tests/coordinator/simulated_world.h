@@ -27,6 +27,10 @@ class SimulatedWorld final : public Effects {
 
   // Queues a job of `ranks`; returns its name.
   std::string submit(const std::string& id, int64_t ranks);
+  // Queues a task; returns its name. `checkpoint`: the resource name of the committed checkpoint it reads, or none.
+  std::string submit_evaluation(const std::string& id, int64_t ranks, const std::string& checkpoint = "",
+                                const std::string& data = "/data/tokens");
+  std::string submit_conversion(const std::string& id);
   // As the database has it.
   const v1::Job& job(const std::string& name) const { return jobs.at(name).job(); }
 
@@ -46,6 +50,13 @@ class SimulatedWorld final : public Effects {
   void finish(const std::string& worker, const internal::v1::AttemptKey& key, int32_t rank, int64_t step,
               bool stopped = false);
 
+  // Of tasks.
+  void report_progress(const std::string& worker, const internal::v1::AttemptKey& key, int64_t done, int64_t total);
+  void finish_evaluation(const std::string& worker, const internal::v1::AttemptKey& key, int32_t rank, double loss);
+  void finish_conversion(const std::string& worker, const internal::v1::AttemptKey& key);
+  void fail(const std::string& worker, const internal::v1::AttemptKey& key, int32_t rank, v1::FailureClass whose,
+            const std::string& message);
+
   // What a daemon was sent and has not looked at yet, oldest first; looking takes it.
   std::vector<internal::v1::CoordinatorMessage> read(const std::string& worker);
   // The Assign among them; null: none.
@@ -57,6 +68,8 @@ class SimulatedWorld final : public Effects {
   std::map<std::string, std::vector<StoredEvent>> events;
   std::map<std::string, std::map<int64_t, v1::Checkpoint>> checkpoints;
   std::map<std::string, internal::v1::StoredRequest> requests;
+  std::vector<StoredEvaluation> evaluations;  // in order of writing
+  int64_t keep_best = 0;  // of the jobs that submit() makes
   std::vector<std::string> removed_folders;
   absl::Status manifest_status;  // of the next manifests
 

@@ -81,6 +81,33 @@ TEST_F(StoreTest, WhatIsWrittenIsReadBackAlsoAfterReopening) {
   EXPECT_TRUE(absl::IsNotFound((*reader)->job("tenants/default/jobs/none").status()));
 }
 
+TEST_F(StoreTest, TasksShareTheQueueButNotTheListAndEvaluationsStandBesideTheirCheckpoint) {
+  auto store = open(path_);
+  Write job = new_job(1);
+  job.events[0].checkpoint.emplace().set_step(10);
+  store->write(std::move(job), nullptr);
+  for (const int64_t number : {2, 3}) {
+    Write task = new_job(number);
+    task.job->mutable_job()->set_name("tenants/default/operations/o" + std::to_string(number));
+    StoredEvaluation& stored = task.events[0].evaluation.emplace();
+    stored.job = "tenants/default/jobs/j1";
+    stored.step = 10;
+    stored.evaluation.set_operation(task.job->job().name());
+    stored.evaluation.mutable_end_time()->set_seconds(10 - number);
+    store->write(std::move(task), nullptr);
+  }
+  wait_for(*store);
+  auto reader = StoreReader::open(path_);
+  ASSERT_TRUE(reader.ok());
+  EXPECT_EQ((*reader)->jobs(100, 100)->size(), 1u);
+  EXPECT_EQ((*reader)->jobs(100, 100, Rows::kTasks)->size(), 2u);
+  EXPECT_EQ((*reader)->jobs(100, 100, Rows::kBoth)->size(), 3u);
+  const auto checkpoints = (*reader)->checkpoints("tenants/default/jobs/j1");
+  ASSERT_EQ(checkpoints->size(), 1u);
+  ASSERT_EQ(checkpoints->at(0).evaluations_size(), 2);
+  EXPECT_EQ(checkpoints->at(0).evaluations(0).operation(), "tenants/default/operations/o3") << "oldest first";
+}
+
 TEST_F(StoreTest, ListIsNewestFirstAndPaged) {
   auto store = open(path_);
   for (int64_t number = 1; number <= 5; ++number) store->write(new_job(number), nullptr);

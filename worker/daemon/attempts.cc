@@ -115,6 +115,7 @@ void Attempts::on_rank_message(const AttemptId& id, int32_t rank, RankToDaemon m
       state.exit.set_peer_lost(message.failed().peer_lost());
       return on_last_word(id, rank);
     case RankToDaemon::kProgress:
+      attempt->task = std::move(*message.mutable_progress());  // the next beat tells it
       return;
     case RankToDaemon::MESSAGE_NOT_SET:
       return;
@@ -317,6 +318,7 @@ std::vector<internal::v1::AttemptProgress> Attempts::progress() const {
     const auto lowest = std::min_element(attempt.ranks.begin(), attempt.ranks.end(),
                                          [](const auto& a, const auto& b) { return a.second.step < b.second.step; });
     progress.set_step(lowest->second.step);
+    if (attempt.task) *progress.mutable_task() = *attempt.task;
     result.push_back(std::move(progress));
   }
   return result;

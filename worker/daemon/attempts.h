@@ -64,6 +64,7 @@ class Attempts {
     std::string store;       // address that rank 0, being here, has reported
     std::string told_store;  // address that the other ranks were told
     std::optional<internal::v1::FirstStep> first_step;
+    std::optional<internal::v1::TaskProgress> task;  // of a task, as its rank 0 said last
     std::vector<internal::v1::CheckpointSkipped> unsent_skips;
     bool stale = false;
   };

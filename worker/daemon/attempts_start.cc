@@ -18,6 +18,12 @@ using internal::v1::RankAssignment;
 using internal::v1::RankToDaemon;
 using internal::v1::WorkerMessage;
 
+namespace {
+
+constexpr int32_t kNoSlot = -1;  // RankSlot.slot of a conversion
+
+}  // namespace
+
 void Attempts::assign(const Assign& assign) {
   const AttemptId id = id_of(assign.key());
   if (find(id) != nullptr) return reply(id, absl::OkStatus());  // said before, the answer was lost
@@ -37,6 +43,7 @@ absl::Status Attempts::check(const Assign& assign) const {
   if (assign.ranks().empty()) return absl::InvalidArgumentError(absl::StrCat(to_string(id), ": no ranks to start"));
   std::set<int32_t> slots, ranks;
   for (const auto& item : assign.ranks()) {
+    if (assign.assignment().has_conversion() && item.slot() == kNoSlot) continue;
     if (item.slot() < 0 || item.slot() >= options_.slots) {
       return absl::InvalidArgumentError(absl::StrCat(to_string(id), ": rank ", item.rank(), " is for slot ",
                                                      item.slot(), ", but this worker has slots 0 to ",
@@ -65,7 +72,7 @@ bool Attempts::slots_are_leaving(const Assign& assign) const {
   for (const auto& [id, attempt] : attempts_) {
     for (const auto& [rank, state] : attempt.ranks) {
       for (const auto& item : assign.ranks()) {
-        if (state.process && state.slot == item.slot()) return true;
+        if (state.process && state.slot == item.slot() && item.slot() != kNoSlot) return true;
       }
     }
   }

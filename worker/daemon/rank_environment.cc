@@ -9,8 +9,9 @@
 namespace qwen3::worker {
 namespace {
 
-// The device of a slot: the slot-th of those this daemon itself may use.
+// The device of a slot: the slot-th of those this daemon itself may use; none for a rank without a slot.
 std::string visible_device(int slot, const char* visible_to_daemon) {
+  if (slot < 0) return "";
   if (visible_to_daemon == nullptr || *visible_to_daemon == '\0') return absl::StrCat(slot);
   const std::vector<std::string> devices = absl::StrSplit(visible_to_daemon, ',');
   return slot < static_cast<int>(devices.size()) ? devices[slot] : "";
