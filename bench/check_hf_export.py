@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Loads an exported Hugging Face folder with transformers and says what it thinks of it.
 
-Usage: check_hf_export.py FOLDER [--reference TOKENIZER_JSON --text FILE]
+Usage: check_hf_export.py FOLDER [--greedy FILE] [--reference TOKENIZER_JSON --text FILE]
 
 Prints one JSON object: keys that are missing, unexpected or of another shape, the number of parameters, whether the
-logits of a short input are finite, and, with a reference, in how many lines of FILE the exported tokenizer encodes or
-decodes differently. Exit 1 if anything is wrong. Needs torch and transformers; no network.
+logits of a short input are finite; with --greedy (what `greedy_tokens` computed of the same weights with our model) how
+many of the tokens that transformers generates are others, and the largest difference of logits; with a reference, in
+how many lines of FILE the exported tokenizer encodes or decodes differently. Exit 1 if anything is wrong. Needs torch
+and transformers; no network.
 """
 import argparse
 import json
@@ -35,6 +37,25 @@ def check_model(folder):
     }
 
 
+def check_greedy(folder, greedy):
+    import safetensors
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with safetensors.safe_open(greedy, "pt") as file:
+        prompt, ids, logits = int(file.metadata()["prompt"]), file.get_tensor("ids"), file.get_tensor("logits")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        theirs = model(ids).logits
+        tokens = model.generate(ids[:, :prompt], attention_mask=torch.ones_like(ids[:, :prompt]), do_sample=False,
+                                max_new_tokens=ids.shape[1] - prompt)
+    same_length = tokens.shape == ids.shape
+    return {"tokens": ids[:, prompt:].numel(),
+            "other_tokens": int((tokens != ids).sum()) if same_length else ids[:, prompt:].numel(),
+            "ours_are_greedy": bool((logits[:, prompt - 1:-1].argmax(-1) == ids[:, prompt:]).all()),
+            "largest_logit_difference": float((theirs - logits).abs().max())}
+
+
 def check_tokenizer(folder, reference, text):
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
@@ -56,6 +77,7 @@ def check_tokenizer(folder, reference, text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--greedy", type=pathlib.Path, help="what greedy_tokens wrote")
     parser.add_argument("--reference", type=pathlib.Path, help="tokenizer.json to compare the exported one with")
     parser.add_argument("--text", type=pathlib.Path, help="UTF-8 text, compared line by line")
     arguments = parser.parse_args()
@@ -66,6 +88,10 @@ def main():
     model = report["model"]
     good = model["tied_as_configured"] and model["finite_logits"] and not (
         model["missing_keys"] or model["unexpected_keys"] or model["mismatched_keys"])
+    if arguments.greedy is not None:
+        greedy = report["greedy"] = check_greedy(arguments.folder, arguments.greedy)
+        good = good and greedy["other_tokens"] == 0 and greedy["ours_are_greedy"] and \
+            greedy["largest_logit_difference"] <= 1e-4
     if arguments.reference is not None:
         report["tokenizer"] = check_tokenizer(arguments.folder, arguments.reference, arguments.text)
         good = good and report["tokenizer"]["differences"] == 0
