@@ -38,7 +38,7 @@ Qwen3::~Qwen3() = default;
 at::Tensor Qwen3::hidden(const Microbatch& batch, const RoutingContext& routing) const {
   at::Tensor x = seams_.around(0, batch.ids, [&](const at::Tensor& ids) { return embed(embedding_->weight, ids); });
   const BlockContext context{
-      .rotary = make_rotary(batch.positions, shape_.head_dim, shape_.rope_theta, x.scalar_type()),
+      .rotary = make_rotary(batch.positions, shape_.head_dim, shape_.rope_theta, x.scalar_type(), shape_.yarn),
       .mask = document_mask(batch.positions),
       .routing = routing,
   };

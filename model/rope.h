@@ -4,6 +4,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
+
+#include "spec/flavor.h"
 
 namespace qwen3::model {
 
@@ -13,8 +16,10 @@ struct Rotary {
   at::Tensor sin;
 };
 
-// positions [B, S] int64; angle of pair i at position p = p * theta^(-2i / head_dim).
-Rotary make_rotary(const at::Tensor& positions, int64_t head_dim, double theta, at::ScalarType compute_dtype);
+// positions [B, S] int64; angle of pair i at position p = p * theta^(-2i / head_dim). With `yarn` the slow pairs turn
+// `factor` times slower and cos and sin are scaled (arXiv:2309.00071), as transformers computes it.
+Rotary make_rotary(const at::Tensor& positions, int64_t head_dim, double theta, at::ScalarType compute_dtype,
+                   const std::optional<spec::Yarn>& yarn = std::nullopt);
 
 // RMSNorm over E with `weight` [E], then the rotation, both in float32 or wider and rounded once.
 // x [B, S, heads, E] -> the same shape and dtype. The backward keeps x and one number per head and position.

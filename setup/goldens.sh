@@ -10,6 +10,7 @@ if ((status == 3)); then exit 0; fi # python_env.sh said why
 if ((status != 0)); then exit "$status"; fi
 
 "$python" tests/golden/make_hf_goldens.py
+"$python" tests/golden/make_yarn_goldens.py
 for folder in tests/golden/hf/*/; do
   if [[ -f $folder/transformers.safetensors ]]; then "$python" tests/golden/float64_reference.py "$folder"; fi
 done

@@ -69,6 +69,7 @@ struct MoeSpec {
 
 struct RunSpec {
   ModelShape model;
+  std::string init_hf_folder;  // Hugging Face folder of the first weights, absolute; empty: random weights
   MoeSpec moe;
   OptimizerSpec optimizer;
   LrScheduleSpec lr_schedule;

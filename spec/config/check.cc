@@ -1,12 +1,14 @@
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
+#include <absl/strings/str_split.h>
 
 #include <algorithm>
 #include <array>
 #include <filesystem>
 #include <initializer_list>
 
+#include "spec/config/init.h"
 #include "spec/config/job_spec.h"
 
 namespace qwen3::spec::config {
@@ -47,7 +49,9 @@ class Checker {
 
   void model() {
     one_of("model.name", spec_.model().name(), {"qwen3"});
+    init();
     if (find_flavor(spec_.model().flavor()) != nullptr) return;
+    if (!spec_.model().has_flavor() && !run_.init_hf_folder.empty()) return;
     const auto all = flavors();
     const std::string names =
         absl::StrJoin(all, ", ", [](std::string* out, const ModelShape& shape) { absl::StrAppend(out, shape.flavor); });
@@ -56,6 +60,46 @@ class Checker {
     } else {
       report("model.flavor", "model.flavor is \"", spec_.model().flavor(), "\"; it must be one of ", names);
     }
+  }
+
+  void init() {
+    const v1::ModelSection& model = spec_.model();
+    const std::string& folder = run_.init_hf_folder;
+    if (folder.empty()) {
+      if (model.init() != "random") {
+        report("model.init", "model.init is \"", model.init(), "\"; it must be \"random\" or \"hf:FOLDER\"");
+      }
+      return;
+    }
+    if (!is_absolute("model.init", folder)) return;
+    const absl::StatusOr<ModelShape> shape = hf_model(folder);
+    if (!shape.ok()) {
+      for (const absl::string_view line : absl::StrSplit(shape.status().message(), '\n')) {
+        report("model.init", "model.init: ", line);
+      }
+      return;
+    }
+    const ModelShape* flavor = find_flavor(model.flavor());
+    if (flavor != nullptr && flavor->flavor != shape->flavor) {
+      report("model.flavor", "model.flavor is \"", model.flavor(), "\" (", sizes(*flavor), "), but ", folder,
+             "/config.json says ", sizes(*shape), "; leave it out");
+    }
+    if (model.vocab_size() != 0 && model.vocab_size() != shape->vocab) {
+      report("model.vocab_size", "model.vocab_size is ", model.vocab_size(), ", but ", folder,
+             "/config.json says vocab_size ", shape->vocab, "; leave it out");
+    }
+    if (!spec_.checkpoint().initial_load_path().empty()) {
+      report("checkpoint.initial_load_path",
+             "checkpoint.initial_load_path and model.init both say where the first weights come from; write one");
+    }
+  }
+
+  static std::string sizes(const ModelShape& shape) {
+    return absl::StrCat("dim ", shape.dim, ", ", shape.layers, " layers, ", shape.heads, "/", shape.kv_heads,
+                        " heads, ",
+                        shape.experts > 0 ? absl::StrCat(shape.experts, " experts of ", shape.expert_hidden)
+                                          : absl::StrCat("ffn ", shape.ffn_hidden),
+                        ", vocabulary ", shape.vocab, shape.tied ? ", tied" : ", untied");
   }
 
   void strings() {
@@ -129,15 +173,21 @@ class Checker {
     const v1::ModelSection& model = spec_.model();
     const bool own = !model.tokenizer_path().empty();
     const bool assets = !own && !model.hf_assets_path().empty();
-    const std::string field = own ? "model.tokenizer_path" : assets ? "model.hf_assets_path" : "model.flavor";
+    const bool weights = !own && !assets && !run_.init_hf_folder.empty();
+    const std::string field = own       ? "model.tokenizer_path"
+                              : assets  ? "model.hf_assets_path"
+                              : weights ? "model.init"
+                                        : "model.flavor";
     if (own || assets) {
       if (!is_absolute(field, own ? model.tokenizer_path() : model.hf_assets_path())) return;
+    } else if (weights) {
+      if (!std::filesystem::path(run_.init_hf_folder).is_absolute()) return;  // init() says so
     } else if (environment_.data_root.empty()) {
       report("model.tokenizer_path", "no tokenizer: set-up's folder (data root) is not known here, so ",
              "model.tokenizer_path or model.hf_assets_path must name one");
       return;
     }
-    exists(field, absl::StrCat(field, ": tokenizer"), run_.data.tokenizer, !own && !assets);
+    exists(field, absl::StrCat(field, ": tokenizer"), run_.data.tokenizer, !own && !assets && !weights);
   }
 
   void dataset() {

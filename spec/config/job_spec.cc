@@ -7,6 +7,8 @@
 #include <cmath>
 #include <filesystem>
 
+#include "spec/config/init.h"
+
 namespace qwen3::spec::config {
 namespace {
 
@@ -21,9 +23,15 @@ Mesh positive(Mesh mesh) {
   return mesh;
 }
 
-// The flavor's sizes with the overrides of the spec; of debugmodel for an unknown flavor, so that the other rules can
-// still be checked.
+// The sizes of config.json, or the flavor's with the overrides of the spec; of debugmodel where check() reports that
+// neither can be had, so that the other rules can still be checked.
 ModelShape model_of(const v1::ModelSection& model) {
+  if (const std::string folder = hf_folder(model.init()); !folder.empty()) {
+    if (absl::StatusOr<ModelShape> shape = hf_model(folder); shape.ok()) {
+      if (shape->flavor.empty()) shape->flavor = "custom";
+      return *shape;
+    }
+  }
   const ModelShape* flavor = find_flavor(model.flavor());
   ModelShape shape = flavor != nullptr ? *flavor : *find_flavor("debugmodel");
   if (model.vocab_size() != 0) shape.vocab = model.vocab_size();
@@ -42,6 +50,7 @@ std::string dataset_path(const v1::JobSpec& spec, const Environment& environment
 std::string tokenizer_path(const v1::ModelSection& model, const Environment& environment) {
   if (!model.tokenizer_path().empty()) return absolute(model.tokenizer_path());
   if (!model.hf_assets_path().empty()) return absolute(absl::StrCat(model.hf_assets_path(), "/tokenizer.json"));
+  if (const std::string folder = hf_folder(model.init()); !folder.empty()) return absolute(folder + "/tokenizer.json");
   const ModelShape* flavor = find_flavor(model.flavor());
   const bool small = flavor != nullptr && flavor->vocab == 2048;
   return absolute(absl::StrCat(environment.data_root, "/tokenizers/", small ? "qwen3-2048" : "qwen3", ".tiktoken"));
@@ -86,6 +95,7 @@ void fill_defaults(v1::JobSpec& spec) {
   QWEN3_DEFAULT(model, hf_assets_path, "");
   QWEN3_DEFAULT(model, tokenizer_path, "");
   QWEN3_DEFAULT(model, vocab_size, 0);
+  QWEN3_DEFAULT(model, init, "random");
 
   auto* optimizer = spec.mutable_optimizer();
   const OptimizerSpec adamw;
@@ -180,6 +190,10 @@ void make_paths_absolute(v1::JobSpec& spec, const std::string& base) {
     if (!path->empty()) *path = absolute((std::filesystem::path(base) / *path).string());
   };
   if (spec.model().has_hf_assets_path()) resolve(spec.mutable_model()->mutable_hf_assets_path());
+  if (std::string folder = hf_folder(spec.model().init()); !folder.empty()) {
+    resolve(&folder);
+    spec.mutable_model()->set_init("hf:" + folder);
+  }
   if (spec.model().has_tokenizer_path()) resolve(spec.mutable_model()->mutable_tokenizer_path());
   if (spec.training().has_dataset_path()) resolve(spec.mutable_training()->mutable_dataset_path());
   if (spec.validation().has_dataset_path()) resolve(spec.mutable_validation()->mutable_dataset_path());
@@ -192,6 +206,7 @@ void make_paths_absolute(v1::JobSpec& spec, const std::string& base) {
 RunSpec run_spec_from_job(const v1::JobSpec& spec, const Environment& environment) {
   RunSpec run;
   run.model = model_of(spec.model());
+  run.init_hf_folder = hf_folder(spec.model().init());
 
   const v1::OptimizerSection& optimizer = spec.optimizer();
   run.optimizer = {optimizer.lr(),           optimizer.beta1(),
