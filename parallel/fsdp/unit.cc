@@ -24,16 +24,16 @@ int64_t slot_size(const ShardedTensor& tensor, int64_t degree) {
   return round_up(spec::shard_rows(tensor.shape[0], degree, 0).size() * tensor.row_size, kSlotMultiple);
 }
 
-// Copies whole [rows, row_size] into slots [degree, slot] by rank, converting the dtype. Padding is left alone.
+// Copies whole [rows, row_size] into slots [degree, slot] by rank, converting the dtype. Padding becomes zeros.
 void scatter_rows(const at::Tensor& whole, const at::Tensor& slots, const ShardedTensor& tensor) {
   const int64_t degree = slots.size(0);
   for (int64_t r = 0; r < degree; ++r) {
     const spec::RowRange rows = spec::shard_rows(tensor.shape[0], degree, r);
-    if (rows.size() == 0) continue;
-    slots[r]
-        .narrow(0, 0, rows.size() * tensor.row_size)
-        .view({rows.size(), tensor.row_size})
-        .copy_(whole.narrow(0, rows.begin, rows.size()));
+    const int64_t numel = rows.size() * tensor.row_size;
+    const at::Tensor slot = slots[r];
+    if (numel < slot.numel()) slot.narrow(0, numel, slot.numel() - numel).zero_();
+    if (numel == 0) continue;
+    slot.narrow(0, 0, numel).view({rows.size(), tensor.row_size}).copy_(whole.narrow(0, rows.begin, rows.size()));
   }
 }
 
@@ -178,7 +178,7 @@ void FsdpUnit::reduce_microbatch() {
   }
   int64_t elements = 0;
   for (const Use& use : uses_) elements += use.tensor->master.numel();
-  const at::Tensor mine = at::zeros({shard_.size(), elements}, master_.options());
+  const at::Tensor mine = at::empty({shard_.size(), elements}, master_.options());
   int64_t offset = 0;
   for (Use& use : uses_) {
     const at::Tensor grad = std::exchange(use.parameter->weight.mutable_grad(), at::Tensor());

@@ -6,6 +6,7 @@
 
 #include <functional>
 
+#include "model/attention.h"
 #include "model/embedding.h"
 #include "model/loss.h"
 #include "model/rms_norm.h"
@@ -106,6 +107,39 @@ TEST(Swiglu, EqualsTheFormulaForwardAndBackward) {
   expect_same([](const auto& in) { return swiglu(in[0], in[1]); },
               [](const auto& in) { return in[0] * in[0].sigmoid() * in[1]; },
               {random({4, 33}, 1, -6, 6), random({4, 33}, 2, -2, 2)});
+}
+
+// With and without a second document: in bfloat16 a plain causal mask may take a path of its own.
+TEST(Attention, EqualsTheFormulaForwardAndBackward) {
+  const int64_t length = 70, half = 40;
+  for (const bool packed : {false, true}) {
+    SCOPED_TRACE(packed ? "two documents" : "one document");
+    at::Tensor positions = at::arange(length).unsqueeze(0).repeat({2, 1});
+    if (packed) positions.narrow(1, half, length - half).sub_(half);
+    const at::Tensor allowed = at::ones({length, length}, at::kBool).tril();
+    if (packed) allowed.narrow(0, half, length - half).narrow(1, 0, half).fill_(false);
+    const auto plain = [&](const std::vector<at::Tensor>& in) {
+      const at::Tensor k = in[1].repeat_interleave(2, 1), v = in[2].repeat_interleave(2, 1);
+      const at::Tensor scores = at::matmul(in[0], k.transpose(2, 3)) / std::sqrt(32.0);
+      return at::matmul(at::softmax(scores.masked_fill(allowed.logical_not(), -1e30), -1), v);
+    };
+    const auto ours = [&](const std::vector<at::Tensor>& in) {
+      return plain_attention(in[0], in[1], in[2], document_mask(positions));
+    };
+    const std::vector<at::Tensor> inputs = {random({2, 4, length, 32}, 1, -2, 2), random({2, 2, length, 32}, 2, -2, 2),
+                                            random({2, 2, length, 32}, 3, -2, 2)};
+    // bfloat16 also rounds probabilities and score gradients; float32 adds in another order.
+    for (const auto& [dtype, bound] : {std::pair{at::kDouble, 1e-13}, {at::kFloat, 2e-6}, {at::kBFloat16, 1e-2}}) {
+      std::vector<at::Tensor> rounded;
+      for (const at::Tensor& input : inputs) rounded.push_back(input.to(dtype).to(at::kDouble));
+      const auto got = value_and_gradients(ours, rounded, dtype),
+                 want = value_and_gradients(plain, rounded, at::kDouble);
+      for (size_t i = 0; i < want.size(); ++i) {
+        EXPECT_EQ(got[i].sizes(), want[i].sizes());
+        EXPECT_LE(relative_l2(got[i], want[i]), bound) << c10::toString(dtype) << ", result " << i << " (0: the value)";
+      }
+    }
+  }
 }
 
 TEST(Embedding, GradientOfRepeatedIdsIsTheirSum) {
