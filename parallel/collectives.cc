@@ -72,6 +72,4 @@ std::vector<int64_t> all_reduce_sum(const std::vector<int64_t>& values, const Me
   return sum;
 }
 
-void barrier(const MeshAxis& axis) { all_reduce_sum({0}, axis); }
-
 }  // namespace qwen3::parallel

@@ -39,7 +39,4 @@ at::Tensor all_gather(const at::Tensor& x, const MeshAxis& axis);
 // Integers, exactly: element-wise sum over the axis.
 std::vector<int64_t> all_reduce_sum(const std::vector<int64_t>& values, const MeshAxis& axis);
 
-// Returns when every rank has called it.
-void barrier(const MeshAxis& axis);
-
 }  // namespace qwen3::parallel

@@ -37,7 +37,7 @@ install_packages() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing; } \
     >"$scratch/apt.log" 2>&1 9>&-; then
     tail -n 5 "$scratch/apt.log" >&2
-    say "apt-get could not install them; by hand: apt-get install -y" $missing
+    say "apt-get could not install them; by hand, as root: apt-get install -y" $missing
     return 1
   fi
 }

@@ -1,6 +1,4 @@
 // The Hugging Face export. That transformers loads it without a missing or unexpected key is bench/check_hf_export.py.
-#include "checkpoint/hf/export.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -13,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "checkpoint/float_conversion.h"
+#include "checkpoint/hf/export.h"
 #include "tests/checkpoint/scene.h"
 #include "tokenizer/tokenizer.h"
 

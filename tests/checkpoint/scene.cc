@@ -1,7 +1,6 @@
 #include "tests/checkpoint/scene.h"
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -11,12 +10,6 @@
 #include <stdexcept>
 
 namespace qwen3::checkpoint::testing {
-
-TemporaryFolder::TemporaryFolder() : path_(::testing::TempDir() + "checkpoint_test.XXXXXX") {
-  if (::mkdtemp(path_.data()) == nullptr) throw std::runtime_error("cannot make " + path_);
-}
-
-TemporaryFolder::~TemporaryFolder() { std::filesystem::remove_all(path_); }
 
 void write_bytes(const std::string& path, const std::string& bytes) {
   std::filesystem::remove(path);  // ext4 writes a truncated file to disk when it is closed, a new one not

@@ -1,4 +1,4 @@
-// Scenes shared by the checkpoint tests: a folder of one's own, bytes, tensors of known values.
+// Scenes shared by the checkpoint tests: bytes, tensors of known values.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -7,21 +7,11 @@
 #include <vector>
 
 #include "checkpoint/safetensors.h"
+#include "tests/temporary_folder.h"
 
 namespace qwen3::checkpoint::testing {
 
-// A folder that exists as long as the object.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  const std::string& path() const { return path_; }
-  std::string file(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
+using qwen3::tests::TemporaryFolder;
 
 void write_bytes(const std::string& path, const std::string& bytes);
 std::string read_bytes(const std::string& path);

@@ -14,6 +14,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "tests/client/fake_server.h"
+#include "tests/temporary_folder.h"
 
 namespace qwen3::client {
 namespace {
@@ -85,13 +86,14 @@ class Cli : public ::testing::Test {
   }
 
   std::string write_toml(const std::string& text) {
-    const std::string path = ::testing::TempDir() + "/cli_test_job.toml";
+    const std::string path = folder_.file("job.toml");
     std::ofstream(path) << text;
     return path;
   }
 
   void add(const v1::Job& job) { server_.jobs[job.name()] = job; }
 
+  const qwen3::tests::TemporaryFolder folder_{"cli"};
   FakeServer server_;
 };
 
@@ -449,7 +451,7 @@ TEST_F(Cli, TheAddressComesFromTheEnvironmentWhenNoneIsGiven) {
 }
 
 TEST_F(Cli, TokenizeNamesTheLineThatIsNoString) {
-  const std::string tokenizer = ::testing::TempDir() + "/cli_test.tiktoken";
+  const std::string tokenizer = folder_.file("bytes.tiktoken");
   std::ofstream file(tokenizer);
   for (int byte = 0; byte < 256; ++byte) file << base64_of_byte(byte) << ' ' << byte << '\n';
   file.close();

@@ -17,6 +17,7 @@
 #include "client/arguments.h"
 #include "client/exit_code.h"
 #include "tests/client/fake_hub.h"
+#include "tests/temporary_folder.h"
 
 namespace qwen3::client::download {
 namespace {
@@ -46,13 +47,11 @@ std::string read_file(const fs::path& path) {
 
 class Download : public ::testing::Test {
  protected:
-  Download() : folder_(fs::path(::testing::TempDir()) / absl::StrCat("download_test.", getpid())) {
-    fs::remove_all(folder_);
+  Download() {
     hub_.files["config.json"].content = "{\"hidden_size\": 64}";
     hub_.files["tokenizer.json"].content = "{\"model\": {}}";
     hub_.files["model.safetensors"] = {.content = weights_, .large = true};
   }
-  ~Download() override { fs::remove_all(folder_); }
 
   absl::StatusOr<Downloaded> run(Assets assets = {true, true, true}, const std::string& token = "",
                                  absl::Duration stall_limit = absl::Seconds(30)) {
@@ -83,7 +82,8 @@ class Download : public ::testing::Test {
 
   const std::string weights_ = random_bytes(300001, 1);
   FakeHub hub_;
-  const fs::path folder_;
+  const qwen3::tests::TemporaryFolder parent_{"download"};
+  const fs::path folder_ = parent_.file("model");
   std::ostringstream notes_;
   std::vector<absl::Duration> pauses_;
 };

@@ -13,6 +13,7 @@
 #include "client/exit_code.h"
 #include "client/local/process.h"
 #include "client/local/state.h"
+#include "tests/temporary_folder.h"
 
 namespace qwen3::client::local {
 namespace {
@@ -32,13 +33,6 @@ class Sleeper {
  private:
   ProcessId process_;
 };
-
-std::string fresh_dir(const std::string& name) {
-  const std::string dir = ::testing::TempDir() + "/local_test_" + name;
-  std::filesystem::remove_all(dir);
-  std::filesystem::create_directories(dir);
-  return dir;
-}
 
 int run(std::vector<std::string> arguments, std::string* err) {
   arguments.insert(arguments.begin(), "qwen3ctl");
@@ -84,7 +78,8 @@ TEST(Process, AnotherProcessWithTheSameNumberIsNotSignalled) {
 }
 
 TEST(LocalState, IsReadBackAsWritten) {
-  LocalState state{.dir = fresh_dir("state"),
+  const qwen3::tests::TemporaryFolder folder("local");
+  LocalState state{.dir = folder.path(),
                    .address = "127.0.0.1:4000",
                    .ports = {4000, 4001, 4002},
                    .slots = 2,
@@ -103,15 +98,17 @@ TEST(LocalState, IsReadBackAsWritten) {
 }
 
 TEST(LocalState, ATornFileIsNoState) {
-  const std::string dir = fresh_dir("torn");
+  const qwen3::tests::TemporaryFolder folder("local");
+  const std::string& dir = folder.path();
   EXPECT_FALSE(load_state(dir).has_value());
   std::ofstream(dir + "/local.json") << "{\"address\": \"127.0";
   EXPECT_FALSE(load_state(dir).has_value());
 }
 
 TEST(LocalDown, StopsWhatItStartedAndSparesAProcessThatGotTheSameNumberLater) {
+  const qwen3::tests::TemporaryFolder folder("local");
   const Sleeper ours, stranger;
-  LocalState state{.dir = fresh_dir("down")};
+  LocalState state{.dir = folder.path()};
   state.supervisor = {.pid = 0};  // was killed
   state.coordinator = {.name = "coordinator", .process = ours.process()};
   ProcessId reused = stranger.process();
@@ -127,14 +124,16 @@ TEST(LocalDown, StopsWhatItStartedAndSparesAProcessThatGotTheSameNumberLater) {
 }
 
 TEST(LocalStatus, NoServiceIsNotFound) {
+  const qwen3::tests::TemporaryFolder folder("local");
   std::string err;
-  EXPECT_EQ(run({"local", "status", "--dir", fresh_dir("none")}, &err), kNotFound);
+  EXPECT_EQ(run({"local", "status", "--dir", folder.path()}, &err), kNotFound);
   EXPECT_THAT(err, HasSubstr("no local service runs in"));
 }
 
 TEST(LocalUp, NamesTheBinaryThatIsMissing) {
   std::string err;
-  const std::string dir = fresh_dir("missing");
+  const qwen3::tests::TemporaryFolder folder("local");
+  const std::string& dir = folder.path();
   EXPECT_EQ(run({"local", "up", "--dir", dir, "--bin-dir", dir}, &err), kNotFound);
   EXPECT_THAT(err, HasSubstr("there is no " + dir + "/qwen3-coordinator"));
 }

@@ -19,6 +19,7 @@
 #include "qwen3/v1/worker.grpc.pb.h"
 #include "tests/coordinator/fake_daemon.h"
 #include "tests/spec/stub_data_root.h"
+#include "tests/temporary_folder.h"
 
 namespace qwen3::coordinator {
 namespace {
@@ -29,18 +30,13 @@ using testing::FakeDaemon;
 class ServiceTest : public ::testing::Test {
  protected:
   ServiceTest() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "qwen3_service.XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
     options_.listen = options_.worker_listen = options_.http_listen = "127.0.0.1:0";
-    options_.state_dir = folder_ + "/state";
-    options_.checkpoint_root = folder_ + "/checkpoints";
+    options_.state_dir = folder_.path() + "/state";
+    options_.checkpoint_root = folder_.path() + "/checkpoints";
     options_.data_root = data_.path();
     start();
   }
-  ~ServiceTest() override {
-    coordinator_.reset();
-    std::filesystem::remove_all(folder_);
-  }
+  ~ServiceTest() override { coordinator_.reset(); }
 
   void start() {
     auto started = Coordinator::start(options_);
@@ -103,7 +99,7 @@ class ServiceTest : public ::testing::Test {
   }
 
   spec::config::StubDataRoot data_;
-  std::string folder_;
+  const qwen3::tests::TemporaryFolder folder_{"service"};
   Options options_;
   std::unique_ptr<Coordinator> coordinator_;
   std::unique_ptr<v1::JobService::Stub> jobs_;
@@ -302,7 +298,7 @@ TEST_F(ServiceTest, ASecondCoordinatorOnOneStateFolderIsRefusedWithTheHoldersPid
 
 TEST_F(ServiceTest, AnAddressThatIsNotLoopbackIsRefused) {
   Options open = options_;
-  open.state_dir = folder_ + "/other";
+  open.state_dir = folder_.path() + "/other";
   open.listen = "0.0.0.0:0";
   EXPECT_THAT(std::string(Coordinator::start(open).status().message()), ::testing::HasSubstr("--insecure"));
 }

@@ -13,18 +13,14 @@
 
 #include "coordinator/database.h"
 #include "coordinator/store_reader.h"
+#include "tests/temporary_folder.h"
 
 namespace qwen3::coordinator {
 namespace {
 
 class StoreTest : public ::testing::Test {
  protected:
-  StoreTest() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "qwen3_store.XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-    path_ = folder_ + "/coordinator.db";
-  }
-  ~StoreTest() override { std::filesystem::remove_all(folder_); }
+  StoreTest() { path_ = folder_.path() + "/coordinator.db"; }
 
   static std::unique_ptr<Store> open(const std::string& path) {
     auto store = Store::open(path, [](const absl::Status& status) {
@@ -50,7 +46,8 @@ class StoreTest : public ::testing::Test {
     done.get_future().wait();
   }
 
-  std::string folder_, path_;
+  const qwen3::tests::TemporaryFolder folder_{"store"};
+  std::string path_;
 };
 
 TEST_F(StoreTest, WhatIsWrittenIsReadBackAlsoAfterReopening) {
@@ -147,7 +144,7 @@ TEST_F(StoreTest, ANewerSchemaIsRefused) {
 // A child submits as fast as it can and reports each acknowledgement through a pipe; it is killed in the middle.
 TEST_F(StoreTest, WhatWasAcknowledgedBeforeAKillIsThere) {
   for (int round = 0; round < 5; ++round) {
-    const std::string path = folder_ + "/kill" + std::to_string(round) + ".db";
+    const std::string path = folder_.path() + "/kill" + std::to_string(round) + ".db";
     int acks[2];
     ASSERT_EQ(pipe(acks), 0);
     const pid_t child = fork();

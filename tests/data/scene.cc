@@ -36,17 +36,12 @@ std::string zstd(std::string_view content) {
 }  // namespace
 
 Scene::Scene() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "qwen3-data.XXXXXX").string();
-  if (!mkdtemp(pattern.data())) throw std::runtime_error("mkdtemp " + pattern);
-  folder_ = pattern;
   std::filesystem::create_directory(folder_ / "text");
   std::ofstream tokens(folder_ / "bytes.tiktoken");
   for (int byte = 0; byte < 256; ++byte) {
     tokens << absl::Base64Escape(std::string(1, static_cast<char>(byte))) << ' ' << byte << '\n';
   }
 }
-
-Scene::~Scene() { std::filesystem::remove_all(folder_); }
 
 void Scene::write(const std::string& name, std::string_view content) const {
   std::ofstream file(folder_ / "text" / name, std::ios::binary);

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/temporary_folder.h"
 #include "worker/rank/data/dataset.h"
 
 namespace qwen3::data {
@@ -15,7 +16,6 @@ inline constexpr int64_t kEos = 256;  // of the byte tokenizer
 class Scene {
  public:
   Scene();
-  ~Scene();
   std::string path(const std::string& name) const { return folder_ / name; }
   // Writes text/NAME, compressed as its ending says.
   void write(const std::string& name, std::string_view content) const;
@@ -24,7 +24,8 @@ class Scene {
   std::vector<std::string> said;
 
  private:
-  std::filesystem::path folder_;
+  const qwen3::tests::TemporaryFolder root_{"data"};
+  const std::filesystem::path folder_ = root_.path();
 };
 
 // All tokens of a dataset: the ids of its sequences, one after another.

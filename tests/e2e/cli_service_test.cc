@@ -15,6 +15,7 @@
 #include "client/local/process.h"
 #include "client/local/state.h"
 #include "tests/e2e/service_fixture.h"
+#include "tests/temporary_folder.h"
 
 namespace qwen3::e2e {
 namespace {
@@ -66,8 +67,8 @@ TEST(CtrlC, DetachesFromAWatchAndLeavesTheJobAlone) {
 }
 
 TEST(Local, StartsAgainWhatIsKilledOnTheSamePortsAndDownLeavesNothing) {
-  std::string dir = (std::filesystem::temp_directory_path() / "qwen3-local-XXXXXX").string();
-  ASSERT_NE(mkdtemp(dir.data()), nullptr);
+  const qwen3::tests::TemporaryFolder folder("local");
+  const std::string& dir = folder.path();
   const std::string output = dir + "/output.txt";
   ASSERT_EQ(exit_status(start({"local", "up", "--dir", dir, "--workers", "2"}, output)), client::kSucceeded)
       << read(output);
@@ -95,7 +96,6 @@ TEST(Local, StartsAgainWhatIsKilledOnTheSamePortsAndDownLeavesNothing) {
     EXPECT_FALSE(client::local::is_alive(process)) << process.pid;
   }
   EXPECT_FALSE(load_state(dir).has_value());
-  std::filesystem::remove_all(dir);
 }
 
 }  // namespace

@@ -47,9 +47,6 @@ std::string loopback(int port) { return "127.0.0.1:" + std::to_string(port); }
 }  // namespace
 
 Service::Service(int workers, int slots_of_each) : slots_of_each_(slots_of_each), workers_(workers) {
-  std::string pattern = (fs::temp_directory_path() / "qwen3-e2e-XXXXXX").string();
-  if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("cannot make a folder like " + pattern);
-  dir_ = pattern;
   fs::create_directories(dir_ + "/logs");
   start_coordinator();
   for (int i = 0; i < workers; ++i) start_worker(i);
@@ -59,8 +56,6 @@ Service::Service(int workers, int slots_of_each) : slots_of_each_(slots_of_each)
 Service::~Service() {
   for (pid_t& worker : workers_) end_process(worker);
   end_process(coordinator_);
-  std::error_code ignored;
-  fs::remove_all(dir_, ignored);
 }
 
 std::unique_ptr<client::Client> Service::patient_client() const {

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "client/client.h"
+#include "tests/temporary_folder.h"
 
 namespace qwen3::e2e {
 
@@ -49,7 +50,8 @@ class Service {
   void wait_until_serving();
   void wait_for_workers();
 
-  std::string dir_;
+  const qwen3::tests::TemporaryFolder folder_{"e2e"};
+  const std::string& dir_ = folder_.path();
   std::string address_;
   int api_port_ = 0, worker_port_ = 0, http_port_ = 0;
   int slots_of_each_;

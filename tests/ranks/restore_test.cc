@@ -9,6 +9,7 @@
 #include "checkpoint/manifest.h"
 #include "tests/ranks/run_ranks.h"
 #include "tests/ranks/tiny_run.h"
+#include "tests/temporary_folder.h"
 #include "worker/rank/checkpointer.h"
 #include "worker/rank/trainer.h"
 
@@ -17,13 +18,6 @@ namespace {
 
 class Restore : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = std::filesystem::temp_directory_path() / "qwen3-restore-XXXXXX";
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   // Runs steps (from, to] on `mesh`, restored from `restore` unless empty; returns the folder of the committed
   // checkpoint of step `to`.
   std::string run_steps(const spec::Mesh& mesh, int64_t from, int64_t to, const std::string& restore) {
@@ -36,7 +30,7 @@ class Restore : public ::testing::Test {
       data::Splits data{std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab), nullptr};
       rank::Trainer trainer(run, devices, data);
       rank::Checkpointer checkpointer(
-          run, devices, trainer.model(), {folder_, attempt_, "{}"},
+          run, devices, trainer.model(), {folder_.path(), attempt_, "{}"},
           [&](const internal::v1::PreparedCheckpoint& prepared) {
             const auto part = checkpoint::from_json(prepared.manifest_part());
             ASSERT_TRUE(part.ok()) << part.status();
@@ -61,7 +55,7 @@ class Restore : public ::testing::Test {
 
   static std::string digest(const std::string& folder) { return checkpoint::read_manifest(folder)->state_digest; }
 
-  std::string folder_;
+  const tests::TemporaryFolder folder_{"restore"};
   int32_t attempt_ = 0;
 };
 
@@ -91,7 +85,7 @@ TEST_F(Restore, AnotherModelIsRefusedByTensorAndShape) {
   run.model.ffn_hidden = 96;
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& devices) {
     rank::Trainer trainer(run, devices, {std::make_shared<SyntheticText>(50, 24, 101), nullptr});
-    rank::Checkpointer checkpointer(run, devices, trainer.model(), {folder_, 9, "{}"}, nullptr, nullptr);
+    rank::Checkpointer checkpointer(run, devices, trainer.model(), {folder_.path(), 9, "{}"}, nullptr, nullptr);
     try {
       checkpointer.restore(cut, /*model_only=*/true);
       ADD_FAILURE() << "accepted";

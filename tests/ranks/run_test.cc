@@ -9,6 +9,7 @@
 
 #include "spec/config/data_root.h"
 #include "spec/config/job_spec.h"
+#include "tests/temporary_folder.h"
 #include "worker/rank/standalone_link.h"
 
 namespace qwen3::testing {
@@ -26,14 +27,14 @@ class RecordingLink : public rank::StandaloneLink {
 
 class WholeRun : public ::testing::Test {
  protected:
+  const tests::TemporaryFolder folder_{"run"};
+
   void SetUp() override {
-    std::string name = std::filesystem::temp_directory_path() / "qwen3-run-XXXXXX";
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
     assignment_.set_job("tenants/default/jobs/one");
     assignment_.set_attempt(1);
     assignment_.set_world_size(1);
     assignment_.set_advertise_address("127.0.0.1");
-    assignment_.set_checkpoint_folder(name);
+    assignment_.set_checkpoint_folder(folder_.path());
     v1::JobSpec& spec = *assignment_.mutable_spec();
     spec.mutable_model()->set_flavor("debugmodel");
     spec.mutable_training()->set_local_batch_size(1);
@@ -45,7 +46,6 @@ class WholeRun : public ::testing::Test {
     spec::config::fill_defaults(spec);
     ASSERT_THAT(spec::config::check(spec, environment_), ::testing::IsEmpty());
   }
-  void TearDown() override { std::filesystem::remove_all(assignment_.checkpoint_folder()); }
 
   internal::v1::RunFinished run() {
     RecordingLink link;

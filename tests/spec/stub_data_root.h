@@ -4,23 +4,21 @@
 #include <string>
 
 #include "spec/config/job_spec.h"
+#include "tests/temporary_folder.h"
 
 namespace qwen3::spec::config {
 
 class StubDataRoot {
  public:
   StubDataRoot();
-  ~StubDataRoot();
-  StubDataRoot(const StubDataRoot&) = delete;
-  StubDataRoot& operator=(const StubDataRoot&) = delete;
 
-  const std::string& path() const { return path_; }
-  Environment environment() const { return {.fast_bfloat16 = true, .data_root = path_}; }
+  const std::string& path() const { return folder_.path(); }
+  Environment environment() const { return {.fast_bfloat16 = true, .data_root = path()}; }
   // Creates an empty file (and its folder) below the root; returns its path.
   std::string file(const std::string& name) const;
 
  private:
-  std::string path_;
+  const qwen3::tests::TemporaryFolder folder_{"data-root"};
 };
 
 }  // namespace qwen3::spec::config

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "tests/temporary_folder.h"
 #include "tests/tokenizer/vocabulary_file.h"
 #include "tokenizer/hf_json.h"
 #include "tokenizer/tiktoken_file.h"
@@ -30,10 +31,9 @@ std::string small_tiktoken() {
 }
 
 std::string write_file(const std::string& name, const std::string& content) {
-  const std::string folder = testing::TempDir() + "qwen3-tokenizer-" + std::to_string(::getpid());
-  std::filesystem::create_directories(folder);
-  std::ofstream(folder + "/" + name, std::ios::binary) << content;
-  return folder + "/" + name;
+  static const qwen3::tests::TemporaryFolder folder("tokenizer");
+  std::ofstream(folder.file(name), std::ios::binary) << content;
+  return folder.file(name);
 }
 
 const std::string& small_json() {

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "spec/build_info/build_info.h"
+#include "tests/temporary_folder.h"
 #include "tests/worker/fake_coordinator.h"
 
 namespace qwen3::worker {
@@ -108,12 +109,11 @@ class DaemonTest : public ::testing::Test {
 };
 
 TEST_F(DaemonTest, IntroducesItselfAndProvesThatItSeesTheCheckpointRoot) {
-  const std::filesystem::path root = std::filesystem::path(::testing::TempDir()) / "daemon_test_root";
-  std::filesystem::create_directories(root);
-  std::ofstream(root / "probe") << "seen";
+  const qwen3::tests::TemporaryFolder root("checkpoints");
+  std::ofstream(root.file("probe")) << "seen";
   start();
   Welcome welcome;
-  welcome.set_checkpoint_root(root.string());
+  welcome.set_checkpoint_root(root.path());
   welcome.set_probe_file("probe");
 
   const Hello first = coordinator_.welcome(welcome);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "qwen3/internal/v1/rank.pb.h"
+#include "tests/temporary_folder.h"
 #include "worker/daemon/coordinator_link.h"
 #include "worker/daemon/event_loop.h"
 #include "worker/daemon/host.h"
@@ -29,13 +30,12 @@ std::string message(const absl::Status& status) { return std::string(status.mess
 // A folder that stands for "/".
 class OomCounterTest : public ::testing::Test {
  protected:
-  OomCounterTest() : root_(std::filesystem::path(::testing::TempDir()) / ("oom_" + random_incarnation())) {}
-  ~OomCounterTest() override { std::filesystem::remove_all(root_); }
   void write(const std::string& path, const std::string& text) {
     std::filesystem::create_directories((root_ / path).parent_path());
     std::ofstream(root_ / path) << text;
   }
-  std::filesystem::path root_;
+  const qwen3::tests::TemporaryFolder folder_{"oom"};
+  const std::filesystem::path root_ = folder_.path();
 };
 
 TEST_F(OomCounterTest, CountsInTheCgroupOfVersion2) {
@@ -75,13 +75,6 @@ TEST_F(OomCounterTest, WithoutACgroupTheHostCounts) {
 TEST_F(OomCounterTest, WithoutAnyCounterNothingIsCalledOutOfMemory) {
   OomCounter counter(root_);
   EXPECT_FALSE(counter.increased());
-}
-
-TEST(Host, FastBfloat16IsReadFromTheCpuFlags) {
-  EXPECT_TRUE(has_fast_bfloat16("processor\t: 0\nflags\t\t: fpu sse2 amx_bf16 avx2\n"));
-  EXPECT_TRUE(has_fast_bfloat16("flags\t\t: fpu avx512_bf16\n"));
-  EXPECT_FALSE(has_fast_bfloat16("flags\t\t: fpu avx512f amx_bf16x\nmodel name\t: amx_bf16\n"));
-  EXPECT_FALSE(has_fast_bfloat16(""));
 }
 
 TEST(Host, AHostNameBecomesAWorkerId) {

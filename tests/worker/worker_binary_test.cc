@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/temporary_folder.h"
 #include "tests/worker/fake_coordinator.h"
 #include "worker/daemon/host.h"
 
@@ -83,12 +84,9 @@ bool ended(int pidfd) {
 
 class WorkerBinaryTest : public ::testing::Test {
  protected:
-  WorkerBinaryTest() : state_dir_(std::filesystem::path(::testing::TempDir()) / ("worker_" + random_incarnation())) {}
-  ~WorkerBinaryTest() override { std::filesystem::remove_all(state_dir_); }
-
   std::vector<std::string> arguments() const {
-    return {"--coordinator", coordinator_.address(), "--id",        "host-1",           "--slots", "1",
-            "--rank-binary", QWEN3_FAKE_RANK,        "--state-dir", state_dir_.string()};
+    return {"--coordinator", coordinator_.address(), "--id",        "host-1",         "--slots", "1",
+            "--rank-binary", QWEN3_FAKE_RANK,        "--state-dir", state_dir_.path()};
   }
   // Starts a rank that never ends by itself; a descriptor that is readable when it is gone.
   int start_rank() {
@@ -104,7 +102,7 @@ class WorkerBinaryTest : public ::testing::Test {
   }
 
   testing::FakeCoordinator coordinator_;
-  std::filesystem::path state_dir_;
+  const qwen3::tests::TemporaryFolder state_dir_{"worker"};
 };
 
 TEST_F(WorkerBinaryTest, KilledItTakesItsRanksWithIt) {

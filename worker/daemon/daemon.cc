@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "spec/build_info/build_info.h"
+#include "spec/config/fast_bfloat16.h"
 #include "worker/daemon/host.h"
 
 namespace qwen3::worker {
@@ -68,7 +69,7 @@ Hello Daemon::hello() const {
   hello.set_advertise_address(options_.advertise_address);
   hello.set_cores(host_cores());
   hello.set_memory_bytes(host_memory_bytes());
-  hello.set_fast_bfloat16(host_has_fast_bfloat16());
+  hello.set_fast_bfloat16(spec::config::host_has_fast_bfloat16());
   for (internal::v1::RunningAttempt& attempt : attempts_.running()) *hello.add_running() = std::move(attempt);
   return hello;
 }

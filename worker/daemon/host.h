@@ -9,9 +9,6 @@ namespace qwen3::worker {
 int host_cores();             // that this process may run on
 int64_t host_memory_bytes();  // physical memory
 int gpu_count();              // /dev/nvidiaN
-// Whether the CPU flags (the text of /proc/cpuinfo) have amx_bf16 or avx512_bf16.
-bool has_fast_bfloat16(std::string_view cpuinfo);
-bool host_has_fast_bfloat16();
 // The host's name as a worker id: lower case, 1-63 of [a-z0-9-], other characters become '-'.
 std::string worker_id_from_hostname(std::string_view hostname);
 std::string host_name();

@@ -12,6 +12,7 @@
 #include "kernels/cpu/recycling_allocator.h"
 #include "spec/build_info/build_info.h"
 #include "spec/config/data_root.h"
+#include "spec/config/fast_bfloat16.h"
 #include "spec/config/load.h"
 #include "worker/rank/daemon_link.h"
 #include "worker/rank/error_boundary.h"
@@ -23,7 +24,7 @@ namespace {
 using namespace qwen3;
 
 spec::config::Environment environment() {
-  return {.fast_bfloat16 = __builtin_cpu_supports("avx512bf16") != 0, .data_root = spec::config::default_data_root()};
+  return {.fast_bfloat16 = spec::config::host_has_fast_bfloat16(), .data_root = spec::config::default_data_root()};
 }
 
 int end(rank::Link& link, const std::optional<internal::v1::RankFailed>& failed) {
