@@ -1,7 +1,7 @@
 // The model against two others that read the same Hugging Face folder: transformers in float32 (logits, loss, every
 // gradient) and a numpy program in float64 (logits, loss, and by complex step the slope along every parameter). The
 // cases of tests/golden/hf: tied and untied, several files, head_dim that is not dim / heads, odd vocabularies, packed
-// documents, ignored labels, experts with and without renormalised gates, both layouts of experts.
+// documents, ignored labels, YaRN, experts with and without renormalised gates, both layouts of experts.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -110,8 +110,8 @@ TEST_P(Parity, InFloat64ItIsTheIndependentReference) {
 
 INSTANTIATE_TEST_SUITE_P(Cases, Parity,
                          ::testing::Values(std::pair{"dense_tied", ""}, std::pair{"dense_untied_sharded", ""},
-                                           std::pair{"moe_renormalised", ""}, std::pair{"moe_raw", ""},
-                                           std::pair{"moe_fused", "moe_renormalised"}),
+                                           std::pair{"dense_yarn", ""}, std::pair{"moe_renormalised", ""},
+                                           std::pair{"moe_raw", ""}, std::pair{"moe_fused", "moe_renormalised"}),
                          [](const auto& info) { return std::string(info.param.first); });
 
 // That these bounds can fail: 1e-5 where the models have 1e-6, which many a config of another family has.
