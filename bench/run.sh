@@ -10,7 +10,7 @@ bin=build/bin
 measured=build/measured
 steps=${QWEN3_BENCH_STEPS:-3}
 threads=2
-default_rows="debugmodel-fp32 debugmodel-bf16 debugmodel-vocab-fp32 debugmodel-vocab-bf16 0.6B-bf16 data service"
+default_rows="debugmodel-fp32 debugmodel-bf16 debugmodel-vocab-fp32 debugmodel-vocab-bf16 0.6B-bf16 data convert service"
 rows=${QWEN3_BENCH_ROWS:-$default_rows}
 if [[ ${QWEN3_BENCH_QUICKSTART:-0} == 1 ]]; then rows+=" quickstart"; fi
 mkdir -p "$measured"
@@ -68,6 +68,12 @@ for row in $rows; do
     data)
       measure "$row" ours "$bin/data_bench" "$tokenizer/qwen3.tiktoken" "$text" "$threads" "$measured/tokenizer.json"
       RAYON_NUM_THREADS=$threads peer "$row" bench/hf_tokenizer.py "$measured/tokenizer.json" "$text"
+      ;;
+    convert) # 6 GB for a moment: in memory where there is room, so that no disk is measured
+      folder=${QWEN3_BENCH_CONVERT_DIR:-/dev/shm/qwen3-convert-bench}
+      measure "$row" ours "$bin/convert_bench" 0.6B "$folder"
+      peer "$row" bench/hf_convert.py "$folder/hf" "$folder/peer.safetensors"
+      rm -rf "$folder"
       ;;
     service)
       measure "$row" ours python3 bench/service_bench.py "$bin" \

@@ -33,32 +33,56 @@ SpecialIds special_ids(const tokenizer::Vocabulary* vocabulary, int64_t model_vo
   return {};
 }
 
+std::string rope_scaling_json(const spec::ModelShape& model) {
+  if (!model.yarn) return "null";
+  const spec::Yarn& yarn = *model.yarn;
+  Json json = {{"rope_type", "yarn"},
+               {"factor", yarn.factor},
+               {"original_max_position_embeddings", yarn.original_max_position},
+               {"beta_fast", yarn.beta_fast},
+               {"beta_slow", yarn.beta_slow}};
+  if (yarn.attention_factor) json["attention_factor"] = *yarn.attention_factor;
+  return json.dump();
+}
+
 std::string config_json(const spec::ModelShape& model, const SpecialIds& ids, const std::string& dtype) {
-  return text({{"architectures", {"Qwen3ForCausalLM"}},
-               {"attention_bias", false},
-               {"attention_dropout", 0.0},
-               {"bos_token_id", or_null(ids.end_of_text)},
-               {"eos_token_id", or_null(ids.end_of_message)},
-               {"head_dim", model.head_dim},
-               {"hidden_act", "silu"},
-               {"hidden_size", model.dim},
-               {"initializer_range", 0.02},
-               {"intermediate_size", model.ffn_hidden},
-               {"max_position_embeddings", model.max_seq_len},
-               {"max_window_layers", model.layers},
-               {"model_type", "qwen3"},
-               {"num_attention_heads", model.heads},
-               {"num_hidden_layers", model.layers},
-               {"num_key_value_heads", model.kv_heads},
-               {"rms_norm_eps", model.norm_eps},
-               {"rope_scaling", nullptr},
-               {"rope_theta", model.rope_theta},
-               {"sliding_window", nullptr},
-               {"tie_word_embeddings", model.tied},
-               {"torch_dtype", dtype},
-               {"use_cache", true},
-               {"use_sliding_window", false},
-               {"vocab_size", model.vocab}});
+  const bool moe = model.experts > 0;
+  Json config = {{"architectures", {moe ? "Qwen3MoeForCausalLM" : "Qwen3ForCausalLM"}},
+                 {"attention_bias", false},
+                 {"attention_dropout", 0.0},
+                 {"bos_token_id", or_null(ids.end_of_text)},
+                 {"eos_token_id", or_null(ids.end_of_message)},
+                 {"head_dim", model.head_dim},
+                 {"hidden_act", "silu"},
+                 {"hidden_size", model.dim},
+                 {"initializer_range", 0.02},
+                 {"intermediate_size", moe ? model.experts_per_token * model.expert_hidden : model.ffn_hidden},
+                 {"max_position_embeddings", model.max_seq_len},
+                 {"max_window_layers", model.layers},
+                 {"model_type", moe ? "qwen3_moe" : "qwen3"},
+                 {"num_attention_heads", model.heads},
+                 {"num_hidden_layers", model.layers},
+                 {"num_key_value_heads", model.kv_heads},
+                 {"rms_norm_eps", model.norm_eps},
+                 {"rope_scaling", Json::parse(rope_scaling_json(model))},
+                 {"rope_theta", model.rope_theta},
+                 {"sliding_window", nullptr},
+                 {"tie_word_embeddings", model.tied},
+                 {"torch_dtype", dtype},
+                 {"use_cache", true},
+                 {"use_sliding_window", false},
+                 {"vocab_size", model.vocab}};
+  if (moe) {
+    config.update(Json{{"decoder_sparse_step", 1},
+                       {"mlp_only_layers", Json::array()},
+                       {"moe_intermediate_size", model.expert_hidden},
+                       {"norm_topk_prob", model.norm_topk_prob},
+                       {"num_experts", model.experts},
+                       {"num_experts_per_tok", model.experts_per_token},
+                       {"output_router_logits", false},
+                       {"router_aux_loss_coef", 0.001}});
+  }
+  return text(config);
 }
 
 std::string generation_config_json(const SpecialIds& ids) {

@@ -21,8 +21,11 @@ struct SpecialIds {
 // From the tokenizer's added tokens; without a tokenizer, Qwen3's own ids for its full vocabulary, else none.
 SpecialIds special_ids(const tokenizer::Vocabulary* vocabulary, int64_t model_vocab);
 
-// All fields of transformers' Qwen3Config. `dtype`: "float32", "bfloat16" or "float16".
+// All fields of transformers' Qwen3Config or Qwen3MoeConfig. `dtype`: "float32", "bfloat16" or "float16".
 std::string config_json(const spec::ModelShape& model, const SpecialIds& ids, const std::string& dtype);
+
+// Value of rope_scaling: "null" without YaRN.
+std::string rope_scaling_json(const spec::ModelShape& model);
 
 std::string generation_config_json(const SpecialIds& ids);
 

@@ -1,24 +1,19 @@
 #include "checkpoint/hf/export.h"
 
-#include <fcntl.h>
-#include <stdio.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
-#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
-#include "checkpoint/float_conversion.h"
+#include "checkpoint/hf/assets.h"
 #include "checkpoint/hf/config.h"
+#include "checkpoint/hf/folder.h"
+#include "checkpoint/native_source.h"
+#include "checkpoint/result_folder.h"
+#include "checkpoint/weights_digest.h"
 #include "tokenizer/hf_json.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/vocabulary.h"
@@ -26,128 +21,122 @@
 namespace qwen3::checkpoint {
 namespace {
 
-constexpr int64_t kPieceBytes = 16 << 20;  // of rows read at once
-constexpr const char* kConfigName = "config.json";
+constexpr std::pair<Dtype, const char*> kDtypes[] = {
+    {Dtype::kFloat32, "float32"}, {Dtype::kBfloat16, "bfloat16"}, {Dtype::kFloat16, "float16"}};
 
-absl::StatusOr<Dtype> export_dtype(const std::string& name) {
-  if (name == "float32") return Dtype::kFloat32;
-  if (name == "bfloat16") return Dtype::kBfloat16;
-  if (name == "float16") return Dtype::kFloat16;
-  return absl::InvalidArgumentError(absl::StrCat("export: dtype is \"", name, "\", want float32, bfloat16 or float16"));
-}
+// A tensor to be written.
+struct Output {
+  HfTensor tensor;
+  Dtype dtype = Dtype::kFloat32;
+};
 
-// The checkpoint must hold exactly the model's parameters, in their shapes.
-absl::Status check_parameters(const Reader& checkpoint, const std::vector<HfTensor>& tensors) {
-  std::set<std::string> wanted;
-  for (const HfTensor& tensor : tensors) {
-    const std::string name = "model." + tensor.parameter;
-    wanted.insert(name);
-    const auto found = checkpoint.manifest().tensors.find(name);
-    if (found == checkpoint.manifest().tensors.end()) {
-      return absl::InvalidArgumentError(absl::StrCat(checkpoint.folder(), ": tensor \"", name, "\" is missing"));
-    }
-    if (found->second.shape != tensor.shape) {
-      return absl::InvalidArgumentError(absl::StrCat(checkpoint.folder(), ": tensor \"", name, "\" is [",
-                                                     absl::StrJoin(found->second.shape, ","), "], the model wants [",
-                                                     absl::StrJoin(tensor.shape, ","), "]"));
-    }
-  }
-  for (const auto& [name, tensor] : checkpoint.manifest().tensors) {
-    if (name.starts_with("model.") && !wanted.contains(name)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(checkpoint.folder(), ": tensor \"", name, "\" is no parameter of the model"));
-    }
-  }
-  return absl::OkStatus();
-}
+// float64 is no dtype of a Hugging Face folder.
+Dtype own_dtype(Dtype dtype) { return dtype == Dtype::kFloat64 ? Dtype::kFloat32 : dtype; }
 
-// Rows as they lie in the checkpoint -> as they are exported. Only float32 is converted.
-absl::StatusOr<std::span<const std::byte>> convert(std::span<const std::byte> rows, Dtype from, Dtype to,
-                                                   std::vector<uint16_t>& room) {
-  if (from == to) return rows;
-  if (from != Dtype::kFloat32) {
-    return absl::UnimplementedError(absl::StrCat("export: cannot make ", dtype_name(to), " of ", dtype_name(from)));
+std::vector<Output> outputs_of(const TensorSource& source, std::optional<Dtype> dtype, bool tied_head) {
+  std::map<std::string, Dtype> own;
+  for (const SourceTensor& tensor : source.tensors()) own[tensor.name] = own_dtype(tensor.dtype);
+  std::vector<Output> outputs;
+  for (HfTensor& tensor : hf_tensors(source.model(), tied_head)) {
+    const Dtype as = dtype ? *dtype : own.at(tensor.parameter);
+    outputs.push_back({std::move(tensor), as});
   }
-  room.resize(rows.size() / sizeof(float));
-  for (size_t i = 0; i < room.size(); ++i) {
-    float value;
-    std::memcpy(&value, rows.data() + i * sizeof(float), sizeof(float));
-    room[i] = to == Dtype::kBfloat16 ? bfloat16_bits(value) : float16_bits(value);
-  }
-  return std::as_bytes(std::span(room));
-}
-
-absl::Status append_tensor(const Reader& checkpoint, const HfTensor& tensor, Dtype to, SafetensorsWriter& writer) {
-  const std::string name = "model." + tensor.parameter;
-  const Dtype from = checkpoint.manifest().tensors.at(name).dtype;
-  const int64_t rows = row_count(tensor.shape);
-  if (rows == 0) return absl::OkStatus();
-  const int64_t row_bytes = tensor_bytes(from, tensor.shape).value() / rows;
-  const int64_t piece_rows = std::clamp<int64_t>(kPieceBytes / std::max<int64_t>(row_bytes, 1), 1, rows);
-  std::vector<std::byte> piece(static_cast<size_t>(piece_rows * row_bytes));
-  std::vector<uint16_t> converted;
-  for (int64_t row = 0; row < rows; row += piece_rows) {
-    const int64_t count = std::min(piece_rows, rows - row);
-    const auto part = std::span(piece).first(static_cast<size_t>(count * row_bytes));
-    if (absl::Status status = checkpoint.read_rows(name, row, count, part); !status.ok()) return status;
-    const auto bytes = convert(part, from, to, converted);
-    if (!bytes.ok()) return bytes.status();
-    if (absl::Status status = writer.append(*bytes); !status.ok()) return status;
-  }
-  return absl::OkStatus();
+  return outputs;
 }
 
 // Consecutive tensors of at most `limit` bytes together; a larger tensor has a file of its own.
-std::vector<std::vector<HfTensor>> cut_into_files(const std::vector<HfTensor>& tensors, Dtype dtype, int64_t limit) {
-  std::vector<std::vector<HfTensor>> files(1);
+std::vector<std::vector<Output>> cut_into_files(std::vector<Output> outputs, int64_t limit) {
+  std::vector<std::vector<Output>> files(1);
   int64_t size = 0;
-  for (const HfTensor& tensor : tensors) {
-    const int64_t bytes = tensor_bytes(dtype, tensor.shape).value();
+  for (Output& output : outputs) {
+    const int64_t bytes = tensor_bytes(output.dtype, output.tensor.shape).value();
     if (!files.back().empty() && bytes > limit - size) {
       files.emplace_back();
       size = 0;
     }
-    files.back().push_back(tensor);
+    files.back().push_back(std::move(output));
     size += bytes;
   }
   return files;
 }
 
-absl::Status write_text(const std::string& path, const std::string& text) {
-  absl::StatusOr<OutputFile> file = OutputFile::create(path, static_cast<int64_t>(text.size()));
-  if (!file.ok()) return file.status();
-  if (absl::Status status = file->append(text); !status.ok()) return status;
-  return file->commit().status();
-}
+// Writes the files one after the other while the pump reads ahead, over their borders too.
+class FilesWriter {
+ public:
+  FilesWriter(std::string folder, std::vector<std::vector<Output>> files)
+      : folder_(std::move(folder)), files_(std::move(files)) {
+    for (size_t i = 0; i < files_.size(); ++i) {
+      for (const Output& output : files_[i]) {
+        items_.push_back({output.tensor.parameter, output.tensor.row_begin, output.tensor.rows, output.dtype});
+        file_of_.push_back(i);
+      }
+    }
+    // The second copy of an embedding is no weight of its own.
+    if (!items_.empty() && items_.size() > 1 && items_.back().name == items_.front().name) items_.back().digest = false;
+  }
 
-absl::Status write_weights(const Reader& checkpoint, const std::vector<HfTensor>& tensors, Dtype dtype, int64_t limit,
-                           const std::string& folder) {
-  const auto files = cut_into_files(tensors, dtype, limit);
-  nlohmann::ordered_json index = {{"metadata", {{"total_size", 0}}}};
-  nlohmann::json weight_map = nlohmann::json::object();
-  int64_t total = 0;
-  for (size_t i = 0; i < files.size(); ++i) {
-    const std::string name = files.size() == 1 ? "model.safetensors"
-                                               : absl::StrFormat("model-%05d-of-%05d.safetensors", i + 1, files.size());
+  absl::StatusOr<std::string> write(const TensorSource& source, const Progress& progress) {
+    WeightsDigest digest(source);
+    absl::Status status = pump(source, items_, progress, [&](const PumpPiece& piece) {
+      if (absl::Status s = open(file_of_[piece.item]); !s.ok()) return s;
+      digest.add(items_[piece.item].name, piece.digest);
+      return writer_->append(piece.bytes);
+    });
+    if (status.ok()) status = close();
+    if (status.ok() && files_.size() > 1) status = write_index();
+    if (!status.ok()) return status;
+    return digest.hex();
+  }
+
+ private:
+  std::string name_of(size_t file) const {
+    return files_.size() == 1 ? kHfWeightsName
+                              : absl::StrFormat("model-%05d-of-%05d.safetensors", file + 1, files_.size());
+  }
+
+  absl::Status open(size_t file) {
+    if (writer_ && file == current_) return absl::OkStatus();
+    if (absl::Status status = close(); !status.ok()) return status;
     std::vector<TensorLayout> layouts;
-    for (const HfTensor& tensor : files[i]) {
-      layouts.push_back({tensor.name, dtype, tensor.shape});
-      weight_map[tensor.name] = name;
-      total += tensor_bytes(dtype, tensor.shape).value();
+    for (const Output& output : files_[file]) {
+      layouts.push_back({output.tensor.name, output.dtype, output.tensor.shape});
     }
     // transformers refuses a file whose metadata does not say that it came from PyTorch ("pt").
-    auto writer = SafetensorsWriter::create(absl::StrCat(folder, "/", name), layouts, {{"format", "pt"}});
+    auto writer = SafetensorsWriter::create(absl::StrCat(folder_, "/", name_of(file)), layouts, {{"format", "pt"}});
     if (!writer.ok()) return writer.status();
-    for (const HfTensor& tensor : files[i]) {
-      if (absl::Status status = append_tensor(checkpoint, tensor, dtype, *writer); !status.ok()) return status;
-    }
-    if (absl::Status status = writer->commit().status(); !status.ok()) return status;
+    writer_.emplace(std::move(*writer));
+    current_ = file;
+    return absl::OkStatus();
   }
-  if (files.size() == 1) return absl::OkStatus();
-  index["metadata"]["total_size"] = total;
-  index["weight_map"] = std::move(weight_map);
-  return write_text(folder + "/model.safetensors.index.json", index.dump(2) + "\n");
-}
+
+  absl::Status close() {
+    if (!writer_) return absl::OkStatus();
+    const absl::Status status = writer_->commit().status();
+    writer_.reset();
+    return status;
+  }
+
+  absl::Status write_index() const {
+    nlohmann::json weight_map = nlohmann::json::object();
+    int64_t total = 0;
+    for (size_t i = 0; i < files_.size(); ++i) {
+      for (const Output& output : files_[i]) {
+        weight_map[output.tensor.name] = name_of(i);
+        total += tensor_bytes(output.dtype, output.tensor.shape).value();
+      }
+    }
+    nlohmann::ordered_json index = {{"metadata", {{"total_size", total}}}};
+    index["weight_map"] = std::move(weight_map);
+    return write_text(absl::StrCat(folder_, "/", kHfIndexName), index.dump(2) + "\n");
+  }
+
+  const std::string folder_;
+  const std::vector<std::vector<Output>> files_;
+  std::vector<PumpItem> items_;
+  std::vector<size_t> file_of_;  // of items_
+  std::optional<SafetensorsWriter> writer_;
+  size_t current_ = 0;
+};
 
 absl::Status write_tokenizer(const std::string& source, const tokenizer::Vocabulary& vocabulary,
                              const spec::ModelShape& model, const std::string& folder) {
@@ -171,10 +160,41 @@ absl::Status write_tokenizer(const std::string& source, const tokenizer::Vocabul
   return write_text(folder + "/tokenizer_config.json", config.ok() ? *config : text);
 }
 
-absl::Status write_folder(const Reader& checkpoint, const spec::ModelShape& model, const HfExport& options, Dtype dtype,
-                          const std::string& folder) {
-  const std::vector<HfTensor> tensors = hf_tensors(model);
-  if (absl::Status status = check_parameters(checkpoint, tensors); !status.ok()) return status;
+// The one dtype that config.json names: that of most bytes.
+std::string main_dtype(const std::vector<Output>& outputs) {
+  std::map<Dtype, int64_t> bytes;
+  for (const Output& output : outputs) bytes[output.dtype] += tensor_bytes(output.dtype, output.tensor.shape).value();
+  const auto most =
+      std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  return weights_dtype_name(most->first);
+}
+
+absl::Status write_config(const spec::ModelShape& model, const HfExport& options, const std::string& dtype,
+                          const tokenizer::Vocabulary* vocabulary, const std::string& folder) {
+  const std::string path = absl::StrCat(folder, "/", kHfConfigName);
+  const SpecialIds ids = special_ids(vocabulary, model.vocab);
+  const std::string generation = folder + "/generation_config.json";
+  absl::StatusOr<InputFile> own =
+      options.assets.empty() ? absl::NotFoundError("") : open_in_hf_folder(options.assets, kHfConfigName);
+  if (absl::IsNotFound(own.status())) {
+    absl::Status status = write_text(path, config_json(model, ids, dtype));
+    return status.ok() ? write_text(generation, generation_config_json(ids)) : status;
+  }
+  if (!own.ok()) return own.status();
+  constexpr int64_t kMaxConfigBytes = 64 << 10;
+  const absl::StatusOr<std::string> text = own->contents(kMaxConfigBytes);
+  if (!text.ok()) return text.status();
+  const absl::StatusOr<std::string> adapted = adapt_config(*text, model, dtype);
+  if (!adapted.ok()) return adapted.status();
+  return write_text(path, *adapted);
+}
+
+absl::StatusOr<std::string> write_folder(const TensorSource& source, const HfExport& options,
+                                         std::optional<Dtype> dtype, const std::string& folder) {
+  const spec::ModelShape& model = source.model();
+  if (!options.assets.empty()) {
+    if (absl::Status status = copy_assets(options.assets, folder); !status.ok()) return status;
+  }
   std::optional<tokenizer::Tokenizer> tokenizer;
   if (!options.tokenizer.empty()) {
     absl::StatusOr<tokenizer::Tokenizer> loaded = tokenizer::Tokenizer::load(options.tokenizer);
@@ -187,51 +207,50 @@ absl::Status write_folder(const Reader& checkpoint, const spec::ModelShape& mode
     absl::Status status = write_tokenizer(options.tokenizer, tokenizer->vocabulary(), model, folder);
     if (!status.ok()) return status;
   }
-  const SpecialIds ids = special_ids(tokenizer ? &tokenizer->vocabulary() : nullptr, model.vocab);
-  absl::Status status = write_weights(checkpoint, tensors, dtype, options.max_file_bytes, folder);
-  if (status.ok()) status = write_text(absl::StrCat(folder, "/", kConfigName), config_json(model, ids, options.dtype));
-  if (status.ok()) status = write_text(folder + "/generation_config.json", generation_config_json(ids));
-  return status;
-}
-
-// Puts the finished folder under its name; an earlier export there changes places with it, so that there is one always.
-absl::Status publish(const std::string& temporary, const std::string& folder) {
-  if (::rename(temporary.c_str(), folder.c_str()) != 0) {
-    if (errno != ENOTEMPTY && errno != EEXIST && errno != ENOTDIR) {
-      return absl::ErrnoToStatus(errno, absl::StrCat(folder, ": cannot rename to it"));
-    }
-    if (!std::filesystem::exists(absl::StrCat(folder, "/", kConfigName))) {
-      return absl::AlreadyExistsError(absl::StrCat(folder, ": is there and is no Hugging Face export"));
-    }
-    if (::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, folder.c_str(), RENAME_EXCHANGE) != 0) {
-      return absl::ErrnoToStatus(errno, absl::StrCat(folder, ": cannot replace it"));
-    }
-  }
-  return sync_folder(folder_of(folder));
+  std::vector<Output> outputs = outputs_of(source, dtype, options.tied_head);
+  absl::Status status =
+      write_config(model, options, main_dtype(outputs), tokenizer ? &tokenizer->vocabulary() : nullptr, folder);
+  if (!status.ok()) return status;
+  FilesWriter writer(folder, cut_into_files(std::move(outputs), options.max_file_bytes));
+  return writer.write(source, options.progress);
 }
 
 }  // namespace
 
+absl::StatusOr<Dtype> weights_dtype(const std::string& name) {
+  for (const auto& [dtype, known] : kDtypes) {
+    if (name == known) return dtype;
+  }
+  return absl::InvalidArgumentError(absl::StrCat("dtype is \"", name, "\", want float32, bfloat16 or float16"));
+}
+
+std::string weights_dtype_name(Dtype dtype) {
+  for (const auto& [known, name] : kDtypes) {
+    if (dtype == known) return name;
+  }
+  return dtype_name(dtype);
+}
+
+absl::StatusOr<std::string> export_hf(const TensorSource& source, const HfExport& options, const std::string& folder) {
+  std::optional<Dtype> dtype;
+  if (!options.dtype.empty()) {
+    const absl::StatusOr<Dtype> named = weights_dtype(options.dtype);
+    if (!named.ok()) return named.status();
+    dtype = *named;
+  }
+  absl::StatusOr<ResultFolder> result = ResultFolder::create(folder, kHfConfigName);
+  if (!result.ok()) return result.status();
+  absl::StatusOr<std::string> digest = write_folder(source, options, dtype, result->path());
+  if (!digest.ok()) return digest.status();
+  if (absl::Status status = result->publish(); !status.ok()) return status;
+  return digest;
+}
+
 absl::Status export_hf(const Reader& checkpoint, const spec::ModelShape& model, const HfExport& options,
                        const std::string& folder) {
-  if (model.experts > 0) {
-    return absl::UnimplementedError(
-        absl::StrCat("export: ", model.flavor, " is a MoE model, which cannot be exported yet"));
-  }
-  const absl::StatusOr<Dtype> dtype = export_dtype(options.dtype);
-  if (!dtype.ok()) return dtype.status();
-  std::string target = folder;
-  while (target.size() > 1 && target.back() == '/') target.pop_back();
-
-  const std::string temporary = absl::StrCat(target, ".tmp-", ::getpid());
-  std::error_code error;
-  std::filesystem::remove_all(temporary, error);
-  std::filesystem::create_directories(temporary, error);
-  if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat(temporary, ": cannot make the folder"));
-  absl::Status status = write_folder(checkpoint, model, options, *dtype, temporary);
-  if (status.ok()) status = publish(temporary, target);
-  std::filesystem::remove_all(temporary, error);  // what failed, or what was replaced
-  return status;
+  const absl::StatusOr<std::unique_ptr<NativeSource>> source = NativeSource::over(checkpoint, model);
+  if (!source.ok()) return source.status();
+  return export_hf(**source, options, folder).status();
 }
 
 }  // namespace qwen3::checkpoint

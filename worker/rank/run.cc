@@ -184,7 +184,9 @@ class Run {
     if (!spec_.checkpoint.last_save_in_hf || stopped_) return;
     const std::string folder = assignment_.checkpoint_folder() + "/hf";
     const absl::Status status = checkpoint::export_hf(
-        *reader, spec_.model, {.dtype = spec_.checkpoint.export_dtype, .tokenizer = spec_.data.tokenizer}, folder);
+        *reader, spec_.model,
+        {.dtype = spec_.checkpoint.export_dtype, .tokenizer = spec_.data.tokenizer, .assets = spec_.init_hf_folder},
+        folder);
     if (!status.ok()) throw std::runtime_error("Hugging Face export: " + std::string(status.message()));
     finished.set_hf_export(folder);
   }
