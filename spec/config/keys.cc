@@ -19,7 +19,8 @@ constexpr std::string_view kNoPp = "pipeline parallelism is not supported yet";
 constexpr std::string_view kNoCp = "context parallelism is not supported yet";
 constexpr std::string_view kNoEp = "expert parallelism is not supported yet; remove the key";
 constexpr std::string_view kNoHfLoad =
-    "loading Hugging Face weights is not supported yet; initial_load_path takes a checkpoint of another job";
+    "write init = \"hf:FOLDER\" in [model] to start from Hugging Face weights; initial_load_path takes a checkpoint of "
+    "another job";
 constexpr std::string_view kNoAc = "activations are not recomputed yet; all of them are kept";
 constexpr std::string_view kNoCompiler = "nothing is compiled; the engine runs fixed kernels";
 constexpr std::string_view kNoQuantization =

@@ -156,8 +156,8 @@ const BadToml kBadTomls[] = {
       "another one name it in initial_load_path"}},
     {"InitialLoadInHf",
      MODEL "[checkpoint]\ninitial_load_in_hf = true\n",
-     {"4: checkpoint.initial_load_in_hf = true is refused: loading Hugging Face weights is not supported yet; "
-      "initial_load_path takes a checkpoint of another job"}},
+     {"4: checkpoint.initial_load_in_hf = true is refused: write init = \"hf:FOLDER\" in [model] to start from Hugging "
+      "Face weights; initial_load_path takes a checkpoint of another job"}},
     {"ValidationDataset",
      MODEL "[validation]\ndataset = \"c4_validation\"\n",
      {"4: validation.dataset = \"c4_validation\" is refused: write dataset_path = \"/path/to/text\", or nothing: then "
