@@ -4,9 +4,13 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <set>
 #include <sstream>
 
 #include "spec/config/load.h"
+#include "spec/estimate.h"
+#include "spec/flavor.h"
 #include "tests/spec/stub_data_root.h"
 
 namespace qwen3::spec::config {
@@ -32,18 +36,51 @@ std::string replaced(std::string text, const std::string& from, const std::strin
   return text;
 }
 
-TEST(ConfigFiles, EveryConfigurationWeShipIsAJob) {
-  const StubDataRoot root;
-  int files = 0;
+// The files of configs/, by name.
+std::map<std::string, ParsedJob> shipped(const StubDataRoot& root) {
+  std::map<std::string, ParsedJob> jobs;
   for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(QWEN3_SOURCE_DIR) / "configs")) {
     if (entry.path().extension() != ".toml") continue;
-    ++files;
     const std::string name = entry.path().filename().string();
-    const ParsedJob job = load_job(read_file(entry.path()), name, root.path(), {}, root.environment());
+    jobs[name] = load_job(read_file(entry.path()), name, root.path(), {}, root.environment());
+  }
+  return jobs;
+}
+
+TEST(ConfigFiles, EveryConfigurationWeShipIsAJob) {
+  const StubDataRoot root;
+  for (const auto& [name, job] : shipped(root)) {
     EXPECT_THAT(job.errors, IsEmpty()) << name;
     EXPECT_THAT(job.warnings, IsEmpty()) << name;
   }
-  EXPECT_GE(files, 7);  // one per dense flavor
+}
+
+TEST(ConfigFiles, EveryDenseFlavorHasAPretrainingRun) {
+  const StubDataRoot root;
+  std::set<std::string> flavors;
+  for (const auto& [name, job] : shipped(root)) flavors.insert(job.spec.model().flavor());
+  for (const ModelShape& shape : spec::flavors()) {
+    if (shape.experts > 0) continue;  // mixtures of experts are refused at submission
+    EXPECT_EQ(flavors.count(shape.flavor), 1u) << shape.flavor;
+  }
+}
+
+// What `submit --dry-run` tells: the plan must be one that somebody would run.
+TEST(ConfigFiles, EveryPlanUsesItsSlotsAndItsStateFitsTheDevices) {
+  const StubDataRoot root;
+  constexpr int64_t kDeviceBytes = int64_t{80} << 30;  // H100; the debug models run on a host's memory
+  for (const auto& [name, job] : shipped(root)) {
+    ASSERT_THAT(job.errors, IsEmpty()) << name;
+    const RunSpec run = run_spec_from_job(job.spec, root.environment());
+    EXPECT_EQ(run.mesh.world_size(), job.spec.resources().slots()) << name;
+    EXPECT_EQ(run.global_batch_size % (run.data.local_batch_size * run.mesh.world_size()), 0) << name;
+    EXPECT_LE(run.lr_schedule.warmup_steps, run.steps / 5) << name;
+    const BytesPerRank bytes = estimate_bytes_per_rank(run);
+    // Activations are left out: without recomputation they are most of the bytes, with it a small part.
+    EXPECT_LT(bytes.parameters + bytes.gradients + bytes.moments, kDeviceBytes * 9 / 10) << name;
+    EXPECT_EQ(checkpoint_bytes(run.model), 12 * parameter_count(run.model)) << name;
+    EXPECT_GT(flops_per_token(run.model, run.data.seq_len), 0) << name;
+  }
 }
 
 TEST(ConfigFiles, TheQuickstartRuns400StepsOf1024TokensOnTwoRanks) {
