@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "client/format/experts.h"
 #include "client/format/text.h"
 
 namespace qwen3::client {
@@ -27,6 +28,7 @@ void Progress::report(const v1::StepReport& report) {
                                      report.loss(), report.tokens_per_second(),
                                      duration_text(absl::Seconds(static_cast<double>(left) * seconds_per_step_)));
   if (report.has_validation_loss()) absl::StrAppendFormat(&text, "  validation loss %.4f", report.validation_loss());
+  if (report.has_moe()) absl::StrAppendFormat(&text, "  experts max/mean %.2f", worst_expert_load(report.moe()));
   if (!terminal_) {
     out_ << text << std::endl;
     return;

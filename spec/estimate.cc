@@ -54,7 +54,8 @@ BytesPerRank estimate_bytes_per_rank(const RunSpec& run) {
   bytes.moments = 8 * shard;
   const int64_t tokens = run.data.local_batch_size * run.data.seq_len;
   const int64_t hidden = model.experts > 0 ? model.experts_per_token * model.expert_hidden : model.ffn_hidden;
-  const int64_t per_layer = 4 * (model.dim + (model.heads + model.kv_heads) * model.head_dim + hidden);
+  const int64_t dispatched = model.experts > 0 ? 2 * model.experts_per_token * model.dim : 0;
+  const int64_t per_layer = 4 * (model.dim + (model.heads + model.kv_heads) * model.head_dim + hidden) + dispatched;
   bytes.activations = element * tokens * (model.layers * per_layer + 2 * model.dim);
   return bytes;
 }

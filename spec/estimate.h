@@ -17,7 +17,8 @@ struct BytesPerRank {
   int64_t moments = 0;  // two float32 shards, 8 N / S
   // What one microbatch keeps for backward without recomputation, per token: in each layer both norms' inputs and
   // outputs (4 D), the projections, norms, rotations and the attention's own (4 (H + K) E) and four of the MLP's width
-  // (4 F); around the layers 2 D.
+  // (4 F); around the layers 2 D. Of a mixture of experts, with k experts a token, F is k times an expert's, and each
+  // layer also keeps its rows in the experts' order and their outputs (2 k D).
   int64_t activations = 0;
   int64_t total() const { return parameters + gradients + moments + activations; }
 };

@@ -21,6 +21,7 @@ class Checker {
 
   std::vector<Violation> check() {
     model();
+    moe();
     optimizer();
     lr_schedule();
     mesh();
@@ -51,12 +52,22 @@ class Checker {
 
   void model() {
     const ModelShape& shape = run_.model;
-    if (shape.experts > 0) {
-      report("model.flavor", "model.flavor \"", shape.flavor,
-             "\" is a mixture of experts, which is not supported yet; take a dense flavor: debugmodel, 0.6B, 1.7B, 4B, "
-             "8B, 14B or 32B");
-    }
     in_range("model.vocab_size", shape.vocab, 1, kMaxBatch);
+  }
+
+  void moe() {
+    const MoeSpec& m = run_.moe;
+    number("moe.load_balance_coeff", m.load_balance_coeff,
+           m.load_balance_coeff >= 0 && std::isfinite(m.load_balance_coeff), "a finite number of at least 0");
+    number("moe.aux_loss_coeff", m.aux_loss_coeff, m.aux_loss_coeff >= 0 && std::isfinite(m.aux_loss_coeff),
+           "a finite number of at least 0 (0: no auxiliary loss)");
+    if (run_.model.experts > 0) return;
+    if (m.aux_loss_coeff > 0) no_experts("moe.aux_loss_coeff", "write 0 or leave it out");
+    if (m.force_load_balance) no_experts("debug.moe_force_load_balance", "write false or leave it out");
+  }
+
+  void no_experts(std::string field, const char* instead) {
+    report(field, field, " is set, but model.flavor \"", run_.model.flavor, "\" has no experts; ", instead);
   }
 
   void optimizer() {

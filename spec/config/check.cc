@@ -114,6 +114,8 @@ class Checker {
     one_of("checkpoint.async_mode", spec_.checkpoint().async_mode(), {"async", "disabled"});
     one_of("activation_checkpoint.mode", spec_.activation_checkpoint().mode(),
            {"none", "full", "selective", "memory_budget"});
+    one_of("moe.router", spec_.moe().router(), {"float32", "hf_exact"});
+    one_of("moe.aux_loss_scope", spec_.moe().aux_loss_scope(), {"microbatch", "global_batch"});
     const double ratio = spec_.lr_scheduler().decay_ratio();
     if (spec_.lr_scheduler().has_decay_ratio() && !(ratio >= 0 && ratio <= 1)) {
       report("lr_scheduler.decay_ratio", "lr_scheduler.decay_ratio is ", ratio,

@@ -80,6 +80,18 @@ Precision precision_of(const v1::JobSpec& spec, const Environment& environment) 
   return Precision::kFloat32;
 }
 
+MoeSpec moe_of(const v1::MoeSection& moe, bool force_load_balance) {
+  return {.router = moe.router() == "hf_exact" ? MoeSpec::Router::kHfExact : MoeSpec::Router::kFloat32,
+          .expert_bias = moe.expert_bias(),
+          .expert_bias_load = moe.expert_bias_load(),
+          .expert_bias_update = moe.expert_bias_update(),
+          .load_balance_coeff = moe.load_balance_coeff(),
+          .aux_loss_coeff = moe.aux_loss_coeff(),
+          .aux_loss_scope = moe.aux_loss_scope() == "global_batch" ? MoeSpec::AuxLossScope::kGlobalBatch
+                                                                   : MoeSpec::AuxLossScope::kMicrobatch,
+          .force_load_balance = force_load_balance};
+}
+
 }  // namespace
 
 // Sets section's field unless it is there.
@@ -110,6 +122,17 @@ void fill_defaults(v1::JobSpec& spec) {
   QWEN3_DEFAULT(debug, seed, 0);
   QWEN3_DEFAULT(debug, ordered, false);
   QWEN3_DEFAULT(debug, step_delay_ms, 0);
+  QWEN3_DEFAULT(debug, moe_force_load_balance, false);
+
+  auto* moe = spec.mutable_moe();
+  const MoeSpec routing;
+  QWEN3_DEFAULT(moe, router, "float32");
+  QWEN3_DEFAULT(moe, expert_bias, routing.expert_bias);
+  QWEN3_DEFAULT(moe, expert_bias_load, routing.expert_bias_load);
+  QWEN3_DEFAULT(moe, expert_bias_update, routing.expert_bias_update);
+  QWEN3_DEFAULT(moe, load_balance_coeff, routing.load_balance_coeff);
+  QWEN3_DEFAULT(moe, aux_loss_coeff, routing.aux_loss_coeff);
+  QWEN3_DEFAULT(moe, aux_loss_scope, "microbatch");
 
   auto* resources = spec.mutable_resources();
   QWEN3_DEFAULT(resources, slots, 1);
@@ -207,6 +230,7 @@ RunSpec run_spec_from_job(const v1::JobSpec& spec, const Environment& environmen
   RunSpec run;
   run.model = model_of(spec.model());
   run.init_hf_folder = hf_folder(spec.model().init());
+  run.moe = moe_of(spec.moe(), spec.debug().moe_force_load_balance());
 
   const v1::OptimizerSection& optimizer = spec.optimizer();
   run.optimizer = {optimizer.lr(),           optimizer.beta1(),

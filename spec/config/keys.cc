@@ -163,7 +163,6 @@ constexpr TorchtitanKey kKeys[] = {
     {"debug.deterministic", kNoEffect, "false",
      "a mesh always computes the same run; ordered = true makes it the same on every mesh"},
     {"debug.deterministic_warn_only", kNoEffect, "false", "see debug.ordered"},
-    {"debug.moe_force_load_balance", kRefused, "false", "mixtures of experts are not supported yet; remove the key"},
 };
 
 }  // namespace

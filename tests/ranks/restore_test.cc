@@ -1,4 +1,5 @@
 // A run that is cut and goes on, on the same or another mesh, is bitwise the run that was not cut.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -21,12 +22,14 @@ class Restore : public ::testing::Test {
   // Runs steps (from, to] on `mesh`, restored from `restore` unless empty; returns the folder of the committed
   // checkpoint of step `to`.
   std::string run_steps(const spec::Mesh& mesh, int64_t from, int64_t to, const std::string& restore) {
-    const spec::RunSpec run = tiny_run(mesh, /*tied=*/true);
+    return run_steps(tiny_run(mesh, /*tied=*/true), from, to, restore);
+  }
+  std::string run_steps(const spec::RunSpec& run, int64_t from, int64_t to, const std::string& restore) {
     std::mutex mutex;
     std::map<int64_t, checkpoint::Manifest> parts;
     std::string written;
     ++attempt_;
-    run_ranks(mesh, [&](const parallel::DeviceMesh& devices) {
+    run_ranks(run.mesh, [&](const parallel::DeviceMesh& devices) {
       data::Splits data{std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab), nullptr};
       rank::Trainer trainer(run, devices, data);
       rank::Checkpointer checkpointer(
@@ -40,7 +43,7 @@ class Restore : public ::testing::Test {
           },
           [](int64_t step, const std::string& reason) { ADD_FAILURE() << "step " << step << " skipped: " << reason; });
       checkpoint::RunState state;
-      if (!restore.empty()) state = checkpointer.restore(restore, /*model_only=*/false);
+      if (!restore.empty()) state = checkpointer.restore(restore, {});
       ASSERT_EQ(state.step, from);
       while (state.step < to) state.step = trainer.step(state.step + 1, {}).metrics.step;
       checkpointer.save(state, /*last=*/true);
@@ -72,6 +75,51 @@ TEST_F(Restore, AnyMeshContinuesAnyOther) {
   }
 }
 
+// The bias and, for the auxiliary loss, the counts of the step before are part of the state.
+TEST_F(Restore, AMixtureOfExpertsContinuesOnAnyMesh) {
+  const spec::MoeSpec moe = {
+      .load_balance_coeff = 0.02, .aux_loss_coeff = 0.1, .aux_loss_scope = spec::MoeSpec::AuxLossScope::kGlobalBatch};
+  const auto on = [&](int64_t replicate, int64_t shard) {
+    return tiny_moe_run(data_parallel_mesh(replicate, shard), moe);
+  };
+  const std::string whole = run_steps(on(1, 1), 0, 6, "");
+  const auto tensors = checkpoint::read_manifest(whole)->tensors;
+  EXPECT_EQ(tensors.at("model.layers.2.moe.expert_bias").dtype, checkpoint::Dtype::kFloat32);
+  EXPECT_EQ(tensors.at("model.layers.2.moe.expert_counts").dtype, checkpoint::Dtype::kInt64);
+  EXPECT_FALSE(tensors.contains("exp_avg.layers.2.moe.expert_bias"));
+  const std::string one = run_steps(on(1, 1), 0, 3, ""), four = run_steps(on(2, 2), 0, 3, "");
+  EXPECT_EQ(digest(one), digest(four));
+  EXPECT_EQ(digest(run_steps(on(1, 1), 3, 6, four)), digest(whole));
+  EXPECT_EQ(digest(run_steps(on(1, 4), 3, 6, one)), digest(whole));
+  EXPECT_EQ(digest(run_steps(on(2, 1), 3, 6, four)), digest(whole));
+}
+
+TEST_F(Restore, AWarmStartTakesOrLeavesTheExpertBias) {
+  const spec::RunSpec run = tiny_moe_run(data_parallel_mesh(1, 1), {.load_balance_coeff = 0.02});
+  const std::string trained = run_steps(run, 0, 1, "");
+  spec::RunSpec without = run;
+  without.moe.expert_bias = false;
+  const std::string biasless = run_steps(without, 0, 1, "");
+  run_ranks(run.mesh, [&](const parallel::DeviceMesh& devices) {
+    rank::Trainer trainer(run, devices, {std::make_shared<SyntheticText>(50, 24, 101), nullptr});
+    rank::Checkpointer checkpointer(run, devices, trainer.model(), {folder_, 9, "{}"}, nullptr, nullptr);
+    const at::Tensor& bias = trainer.model().buffers().front().value;
+    checkpointer.restore(trained, {.training_state = false, .expert_bias = false});
+    EXPECT_EQ(bias.abs().max().item<float>(), 0);
+    checkpointer.restore(trained, {.training_state = false});
+    EXPECT_GE(bias.abs().max().item<float>(), 0.01);  // one step
+    checkpointer.restore(biasless, {.training_state = false, .expert_bias = false});
+    try {
+      checkpointer.restore(biasless, {.training_state = false});
+      ADD_FAILURE() << "accepted";
+    } catch (const std::runtime_error& e) {
+      EXPECT_NE(std::string(e.what()).find("has no tensor model.layers.0.moe.expert_bias; expert_bias_load = false"),
+                std::string::npos)
+          << e.what();
+    }
+  });
+}
+
 TEST_F(Restore, ALostMomentWouldShow) {  // or the test above could not fail
   const std::string cut = run_steps(data_parallel_mesh(1, 1), 0, 3, "");
   const std::string restarted = run_steps(data_parallel_mesh(1, 1), 0, 3, "");
@@ -87,7 +135,7 @@ TEST_F(Restore, AnotherModelIsRefusedByTensorAndShape) {
     rank::Trainer trainer(run, devices, {std::make_shared<SyntheticText>(50, 24, 101), nullptr});
     rank::Checkpointer checkpointer(run, devices, trainer.model(), {folder_.path(), 9, "{}"}, nullptr, nullptr);
     try {
-      checkpointer.restore(cut, /*model_only=*/true);
+      checkpointer.restore(cut, {.training_state = false});
       ADD_FAILURE() << "accepted";
     } catch (const std::runtime_error& e) {
       EXPECT_NE(std::string(e.what()).find("feed_forward.w1.weight has shape"), std::string::npos) << e.what();

@@ -1,6 +1,7 @@
 #include "tests/ranks/tiny_run.h"
 
 #include <ATen/ATen.h>
+#include <gtest/gtest.h>
 
 #include <cstdio>
 #include <map>
@@ -32,6 +33,21 @@ void add_digests(const parallel::ShardedModel& model, std::map<std::string, chec
                                               static_cast<size_t>(tensor->numel()) * flat.element_size()},
                                              flat.element_size(), tensor->rows.begin * tensor->row_size);
     }
+  }
+}
+
+// Buffers are whole on every rank, which must agree.
+void add_buffers(const parallel::ShardedModel& model, std::map<std::string, checkpoint::TensorDigest>& digests) {
+  for (const model::Buffer& buffer : model.buffers()) {
+    checkpoint::TensorDigest& digest = digests[buffer.name];
+    const auto sum =
+        checkpoint::digest_slice({static_cast<const std::byte*>(buffer.value.const_data_ptr()), buffer.value.nbytes()},
+                                 buffer.value.element_size(), /*first=*/0);
+    if (!digest.shape.empty()) {
+      EXPECT_EQ(digest.sum, sum) << buffer.name << " differs between ranks";
+    }
+    digest.shape = buffer.shape;
+    digest.sum = sum;
   }
 }
 
@@ -76,6 +92,16 @@ spec::RunSpec tiny_run(const spec::Mesh& mesh, bool tied) {
   return run;
 }
 
+spec::RunSpec tiny_moe_run(const spec::Mesh& mesh, const spec::MoeSpec& moe) {
+  spec::RunSpec run = tiny_run(mesh, /*tied=*/false);
+  run.model.ffn_hidden = 0;
+  run.model.experts = 6;
+  run.model.experts_per_token = 2;
+  run.model.expert_hidden = 32;
+  run.moe = moe;
+  return run;
+}
+
 void PrintTo(const Outcome& outcome, std::ostream* out) {
   *out << "state " << outcome.state_digest << ", losses";
   for (const std::string& loss : outcome.losses) *out << ' ' << loss;
@@ -94,11 +120,13 @@ Outcome train(const spec::RunSpec& run, int64_t steps) {
     for (int64_t step = 1; step <= steps; ++step) {
       const rank::StepMetrics metrics = trainer.step(step, {}).metrics;
       losses.push_back(hex(metrics.loss));
+      if (metrics.experts) losses.push_back(hex(metrics.experts->auxiliary_loss));
       norms.push_back(hex(metrics.grad_norm));
     }
     const std::lock_guard lock(mutex);
     if (mesh.rank() == 0) outcome.losses = losses, outcome.norms = norms;
     if (mesh.axis(spec::Axis::kDpReplicate).index() == 0) add_digests(trainer.model(), digests);
+    add_buffers(trainer.model(), digests);
   });
   outcome.state_digest = checkpoint::state_digest(digests);
   return outcome;

@@ -1,4 +1,4 @@
-// A tiny dense Qwen3 run whose outcome can be compared bit by bit across meshes.
+// A tiny Qwen3 run whose outcome can be compared bit by bit across meshes.
 #pragma once
 #include <memory>
 #include <string>
@@ -26,7 +26,11 @@ class SyntheticText : public data::Dataset {
 // Eight microbatches of two sequences per step, ordered mode, float32. `mesh` decides how many each rank runs.
 spec::RunSpec tiny_run(const spec::Mesh& mesh, bool tied);
 
-// What must be equal: exact losses and gradient norms of every step, and the digest of weights and moments.
+// The same with a mixture of six experts, two for each token, untied. Six rows leave the fourth of four shards empty.
+spec::RunSpec tiny_moe_run(const spec::Mesh& mesh, const spec::MoeSpec& moe);
+
+// What must be equal: exact losses (and auxiliary losses) and gradient norms of every step, and the digest of weights,
+// moments and buffers.
 struct Outcome {
   std::vector<std::string> losses;
   std::vector<std::string> norms;

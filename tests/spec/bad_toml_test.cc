@@ -180,10 +180,10 @@ const BadToml kBadTomls[] = {
     {"OtherFamily",
      "[model]\nname = \"llama3\"\nflavor = \"8B\"\n",
      {"2: model.name is \"llama3\"; it must be \"qwen3\""}},
-    {"MoeFlavor",
-     "[model]\nflavor = \"30B-A3B\"\n",
-     {"2: model.flavor \"30B-A3B\" is a mixture of experts, which is not supported yet; take a dense flavor: "
-      "debugmodel, 0.6B, 1.7B, 4B, 8B, 14B or 32B"}},
+    {"NoExperts",
+     "[model]\nflavor = \"8B\"\n[moe]\nrouter = \"float16\"\naux_loss_coeff = 1e-3\n",
+     {"4: moe.router is \"float16\"; it must be one of \"float32\", \"hf_exact\"",
+      "5: moe.aux_loss_coeff is set, but model.flavor \"8B\" has no experts; write 0 or leave it out"}},
     {"C4",
      MODEL "[training]\ndataset = \"c4_test\"\n",
      {"4: training.dataset is \"c4_test\"; C4 is not fetched from the Hugging Face Hub here, write dataset_path = "

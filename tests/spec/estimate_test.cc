@@ -48,6 +48,16 @@ TEST(Estimate, OneRankHoldsTheWholeModel) {
   EXPECT_EQ(bytes.total(), bytes.parameters + bytes.gradients + bytes.moments + bytes.activations);
 }
 
+TEST(Estimate, AMixtureOfExpertsHoldsAllExpertsAndTheActivationsOfThoseChosen) {
+  const BytesPerRank bytes = estimate_bytes_per_rank(run_of("debugmodel_moe", 4, Precision::kBfloat16));
+  constexpr int64_t kAll = 315'758'848, kTable = 2048 * 256, kBlock = (kAll - 2 * kTable - 256) / 8;
+  EXPECT_EQ(bytes.parameters, 4 * kAll / 4 + 2 * 2 * kBlock);
+  EXPECT_EQ(bytes.gradients, 4 * kAll / 4 + 4 * kBlock);
+  EXPECT_EQ(bytes.moments, 8 * kAll / 4);
+  // 512 tokens, 8 experts of 768 each: as a dense layer of width 6,144, and 8 rows of 256 values in and out.
+  EXPECT_EQ(bytes.activations, 2LL * 512 * (8 * (4 * (256 + 3072 + 6144) + 2 * 8 * 256) + 512));
+}
+
 TEST(Estimate, ShardingDividesTheStateAndGathersTwoUnits) {
   const BytesPerRank bytes = estimate_bytes_per_rank(run_of("0.6B", 2, Precision::kBfloat16));
   const int64_t shard = 596'049'920 / 2;

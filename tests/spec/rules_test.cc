@@ -48,8 +48,11 @@ TEST(Rules, EveryBrokenRuleIsReportedAtOnce) {
 TEST(Rules, EachRuleNamesItsField) {
   const double nan = std::nan("");
   const std::pair<const char*, std::function<void(RunSpec&)>> cases[] = {
-      {"model.flavor", [](RunSpec& r) { r.model = *find_flavor("debugmodel_moe"); }},
       {"model.vocab_size", [](RunSpec& r) { r.model.vocab = -1; }},
+      {"moe.load_balance_coeff", [](RunSpec& r) { r.moe.load_balance_coeff = -1e-3; }},
+      {"moe.aux_loss_coeff", [=](RunSpec& r) { r.moe.aux_loss_coeff = nan; }},
+      {"moe.aux_loss_coeff", [](RunSpec& r) { r.moe.aux_loss_coeff = 1e-3; }},  // of a dense model
+      {"debug.moe_force_load_balance", [](RunSpec& r) { r.moe.force_load_balance = true; }},
       {"optimizer.lr", [=](RunSpec& r) { r.optimizer.lr = nan; }},
       {"optimizer.beta1", [](RunSpec& r) { r.optimizer.beta1 = 1; }},
       {"optimizer.beta2", [=](RunSpec& r) { r.optimizer.beta2 = nan; }},

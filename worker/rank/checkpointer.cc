@@ -17,6 +17,7 @@ namespace qwen3::rank {
 namespace {
 
 checkpoint::Dtype dtype_of(const at::Tensor& tensor) {
+  if (tensor.scalar_type() == at::kLong) return checkpoint::Dtype::kInt64;
   return tensor.scalar_type() == at::kDouble ? checkpoint::Dtype::kFloat64 : checkpoint::Dtype::kFloat32;
 }
 
@@ -29,7 +30,8 @@ struct State {
   const char* prefix;
   at::Tensor parallel::ShardedTensor::*flat;
 };
-constexpr State kStates[] = {{"model.", &parallel::ShardedTensor::master},
+constexpr const char* kModel = "model.";
+constexpr State kStates[] = {{kModel, &parallel::ShardedTensor::master},
                              {"exp_avg.", &parallel::ShardedTensor::exp_avg},
                              {"exp_avg_sq.", &parallel::ShardedTensor::exp_avg_sq}};
 
@@ -45,7 +47,8 @@ struct Snapshot {
   std::vector<Item> items;
 };
 
-Snapshot copy_shards(const parallel::ShardedModel& model) {
+// Buffers are whole on every rank, so one of them writes all of their rows and the others none.
+Snapshot copy_state(const parallel::ShardedModel& model, bool with_buffers) {
   c10::NoGradGuard no_grad;
   Snapshot snapshot;
   for (const parallel::ShardedTensor* tensor : model.tensors()) {
@@ -53,6 +56,11 @@ Snapshot copy_shards(const parallel::ShardedModel& model) {
       snapshot.items.push_back({state.prefix + tensor->name, tensor->shape, tensor->rows, tensor->row_size,
                                 tensor->rows_of(tensor->*state.flat).clone()});
     }
+  }
+  for (const model::Buffer& buffer : model.buffers()) {
+    const int64_t row_size = buffer.value.numel() / buffer.shape[0];
+    snapshot.items.push_back(
+        {kModel + buffer.name, buffer.shape, {0, with_buffers ? buffer.shape[0] : 0}, row_size, buffer.value.clone()});
   }
   return snapshot;
 }
@@ -109,11 +117,15 @@ checkpoint::Manifest Checkpointer::own_part(const checkpoint::RunState& state) c
   return part;
 }
 
+bool Checkpointer::writes_buffers() const {
+  return mesh_.axis(spec::Axis::kDpReplicate).index() == 0 && mesh_.axis(spec::Axis::kDpShard).index() == 0;
+}
+
 void Checkpointer::save(const checkpoint::RunState& state, bool last) {
   wait();
   // Replicas hold the same shards: the first writes, the others only say that they are at this step.
   const bool writes = mesh_.axis(spec::Axis::kDpReplicate).index() == 0;
-  auto snapshot = std::make_shared<Snapshot>(writes ? copy_shards(model_) : Snapshot{});
+  auto snapshot = std::make_shared<Snapshot>(writes ? copy_state(model_, writes_buffers()) : Snapshot{});
   auto work = [this, snapshot, last, part = own_part(state)]() mutable {
     const std::string folder =
         place_.folder + "/step-" + std::to_string(part.run.step) + ".attempt-" + std::to_string(place_.attempt);
@@ -147,28 +159,37 @@ void Checkpointer::save(const checkpoint::RunState& state, bool last) {
   if (!run_.checkpoint.async || last) wait();
 }
 
-checkpoint::RunState Checkpointer::restore(const std::string& folder, bool model_only) {
+checkpoint::RunState Checkpointer::restore(const std::string& folder, const Wanted& wanted) {
   c10::NoGradGuard no_grad;
   const auto fail = [&](const std::string& what) { throw std::runtime_error("checkpoint " + folder + ": " + what); };
   auto reader = checkpoint::Reader::open(folder);
   if (!reader.ok()) fail(std::string(reader.status().message()));
   const checkpoint::Manifest& manifest = reader->manifest();
+  // Rows [row, row + rows.size(0)) of tensor `name` into `rows`.
+  const auto read = [&](const std::string& name, const std::vector<int64_t>& shape, int64_t row, const at::Tensor& rows,
+                        const char* advice) {
+    const auto record = manifest.tensors.find(name);
+    if (record == manifest.tensors.end()) fail("has no tensor " + name + advice);
+    if (record->second.shape != shape) {
+      fail(name + " has shape " + c10::str(record->second.shape) + ", the model wants " + c10::str(shape));
+    }
+    if (rows.numel() == 0) return;
+    if (record->second.dtype != dtype_of(rows)) fail(name + " has another dtype than the run's state");
+    const absl::Status status =
+        reader->read_rows(name, row, rows.size(0), {static_cast<std::byte*>(rows.mutable_data_ptr()), rows.nbytes()});
+    if (!status.ok()) fail(std::string(status.message()));
+  };
   for (const parallel::ShardedTensor* tensor : model_.tensors()) {
     for (const State& state : kStates) {
-      if (model_only && state.flat != &parallel::ShardedTensor::master) continue;
-      const std::string name = state.prefix + tensor->name;
-      const auto record = manifest.tensors.find(name);
-      if (record == manifest.tensors.end()) fail("has no tensor " + name);
-      if (record->second.shape != tensor->shape) {
-        fail(name + " has shape " + c10::str(record->second.shape) + ", the model wants " + c10::str(tensor->shape));
-      }
-      if (tensor->rows.size() == 0) continue;
-      const at::Tensor rows = tensor->rows_of(tensor->*state.flat);
-      if (record->second.dtype != dtype_of(rows)) fail(name + " has another dtype than the run's state");
-      const absl::Status status = reader->read_rows(name, tensor->rows.begin, tensor->rows.size(),
-                                                    {static_cast<std::byte*>(rows.mutable_data_ptr()), rows.nbytes()});
-      if (!status.ok()) fail(std::string(status.message()));
+      if (!wanted.training_state && state.flat != &parallel::ShardedTensor::master) continue;
+      read(state.prefix + tensor->name, tensor->shape, tensor->rows.begin, tensor->rows_of(tensor->*state.flat), "");
     }
+  }
+  for (const model::Buffer& buffer : model_.buffers()) {
+    const bool bias = buffer.kind == model::Buffer::Kind::kReal;
+    if (!(bias ? wanted.expert_bias : wanted.training_state)) continue;
+    read(kModel + buffer.name, buffer.shape, 0, buffer.value,
+         bias ? "; expert_bias_load = false in [moe] starts from zeros" : "");
   }
   model_.masters_changed();
   return manifest.run;

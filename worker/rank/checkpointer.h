@@ -33,12 +33,18 @@ class Checkpointer {
   // Returns when nothing is being written.
   void wait();
 
-  // Shards, and unless `model_only` moments, from a committed checkpoint of any mesh. Throws std::runtime_error that
-  // names the folder and what does not fit.
-  checkpoint::RunState restore(const std::string& folder, bool model_only);
+  // What a warm start may leave out; a restart takes everything.
+  struct Wanted {
+    bool training_state = true;  // moments, and the counts of routed tokens
+    bool expert_bias = true;
+  };
+  // Shards and buffers from a committed checkpoint of any mesh. Throws std::runtime_error that names the folder and
+  // what does not fit.
+  checkpoint::RunState restore(const std::string& folder, const Wanted& wanted);
 
  private:
   checkpoint::Manifest own_part(const checkpoint::RunState& state) const;
+  bool writes_buffers() const;
 
   const spec::RunSpec& run_;
   const parallel::DeviceMesh& mesh_;

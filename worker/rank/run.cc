@@ -80,14 +80,16 @@ class Run {
 
   void restore() {
     if (!assignment_.restore_folder().empty()) {
-      state_ = checkpointer_.restore(assignment_.restore_folder(), /*model_only=*/false);
+      state_ = checkpointer_.restore(assignment_.restore_folder(), {});
       last_saved_ = state_.step;
       std::printf("restored step %lld from %s\n", static_cast<long long>(state_.step),
                   assignment_.restore_folder().c_str());
       std::fflush(stdout);
     } else if (!assignment_.initial_load_folder().empty()) {
       const bool model_only = spec_.checkpoint.initial_load_model_only;
-      const checkpoint::RunState loaded = checkpointer_.restore(assignment_.initial_load_folder(), model_only);
+      const checkpoint::RunState loaded =
+          checkpointer_.restore(assignment_.initial_load_folder(),
+                                {.training_state = !model_only, .expert_bias = spec_.moe.expert_bias_load});
       if (!model_only) state_ = loaded;
     }
   }

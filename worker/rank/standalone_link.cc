@@ -1,6 +1,8 @@
 #include "worker/rank/standalone_link.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <numeric>
 #include <stdexcept>
 
 #include "checkpoint/manifest.h"
@@ -17,6 +19,12 @@ void StandaloneLink::step_done(int64_t step, const StepMetrics* metrics) {
               metrics->loss, metrics->grad_norm, metrics->lr, metrics->tokens_per_second,
               static_cast<double>(metrics->peak_memory_bytes) / (1 << 20));
   if (metrics->validation_loss) std::printf("  validation loss %.4f", *metrics->validation_loss);
+  if (metrics->experts) {
+    const ExpertMetrics& experts = *metrics->experts;
+    std::printf("  busiest expert %.2f of mean, %lld dead",
+                *std::max_element(experts.max_over_mean.begin(), experts.max_over_mean.end()),
+                static_cast<long long>(std::accumulate(experts.dead_experts.begin(), experts.dead_experts.end(), 0LL)));
+  }
   std::printf("\n");
   std::fflush(stdout);
 }

@@ -50,9 +50,10 @@ Trainer::Trainer(const spec::RunSpec& run, const parallel::DeviceMesh& mesh, dat
     : run_(run),
       mesh_(mesh),
       validation_(std::move(data.validation)),
-      model_(run.model, parameters_, sharded_seams()),
+      model_(run.model, parameters_, sharded_seams(), run.moe),
       sharded_(parameters_, mesh, unit_options(run)),
       optimizer_(run.optimizer, sharded_),
+      experts_(run, parameters_.buffers()),
       batches_(std::move(data.train), run) {
   sharded_.initialise(run.seed);
 }
@@ -81,21 +82,24 @@ Trainer::Outcome Trainer::step(int64_t step, const Orders& mine) {
       {valid, first ? int64_t{mine.word} : 0, first ? int64_t{mine.skip_save} : 0}, mesh_.world());
   valid = std::max<int64_t>(agreed[0], 1);
 
-  std::vector<double> losses;  // of this rank's microbatches, each already divided by the step's valid tokens
+  std::vector<double> losses, auxiliary_losses;  // of this rank's microbatches, divided by the step's valid tokens
+  experts_.begin_step();
   for (size_t k = 0; k < microbatches.size(); ++k) {
     sharded_.set_last_microbatch(k + 1 == microbatches.size());
-    at::Tensor loss = model_.loss(microbatches[k], 1.0 / static_cast<double>(valid));
+    at::Tensor loss = model_.loss(microbatches[k], 1.0 / static_cast<double>(valid), experts_.record());
     loss.backward();
     sharded_.end_of_backward();
     losses.push_back(loss.item<double>());
+    auxiliary_losses.push_back(experts_.end_microbatch());
   }
   sharded_.finish_step();
 
-  const double loss = total_loss(losses);
+  const auto [loss, auxiliary_loss, expert_counts] = totals(losses, auxiliary_losses);
   const double norm = parallel::grad_norm(sharded_, run_.ordered);
   check_finite(step, loss, norm, losses);
   const double lr = run_.optimizer.lr * spec::lr_factor(run_.lr_schedule, step);
   const bool clip = run_.max_norm > 0 && norm > run_.max_norm;
+  experts_.update(expert_counts);
   optimizer_.step(step, lr, clip ? run_.max_norm / (norm + 1e-6) : 1.0);
   sharded_.masters_changed();
 
@@ -110,7 +114,8 @@ Trainer::Outcome Trainer::step(int64_t step, const Orders& mine) {
                      .valid_tokens = agreed[0],
                      .seconds = seconds,
                      .tokens_per_second = tokens / seconds,
-                     .data_seconds = data_seconds};
+                     .data_seconds = data_seconds,
+                     .experts = experts_.metrics(expert_counts, auxiliary_loss)};
   if (run_.peak_flops > 0) {
     outcome.metrics.mfu = spec::flops_per_token(run_.model, run_.data.seq_len) * tokens /
                           (seconds * run_.peak_flops * static_cast<double>(mesh_.world().size()));
@@ -118,15 +123,25 @@ Trainer::Outcome Trainer::step(int64_t step, const Orders& mine) {
   return outcome;
 }
 
-// Folded over the global microbatch index in the same tree as the gradients.
-double Trainer::total_loss(const std::vector<double>& losses) const {
-  const at::Tensor all = parallel::all_gather(at::tensor(losses, at::kDouble), mesh_.world());  // [ranks, K]
-  const auto by_rank = all.accessor<double, 2>();
-  std::vector<double> by_microbatch(static_cast<size_t>(all.numel()));
-  for (int64_t rank = 0; rank < all.size(0); ++rank) {
-    for (int64_t k = 0; k < all.size(1); ++k) by_microbatch[microbatch_of(run_, rank, k)] = by_rank[rank][k];
-  }
-  return parallel::tree_sum(std::move(by_microbatch));
+// One exchange for all of them, as int64: losses by their bits. Losses are folded over the global microbatch index in
+// the same tree as the gradients; counts are whole numbers, whose order does not matter.
+Trainer::Totals Trainer::totals(const std::vector<double>& losses, const std::vector<double>& auxiliary_losses) const {
+  const auto bits = [](const std::vector<double>& values) { return at::tensor(values, at::kDouble).view(at::kLong); };
+  const at::Tensor all = parallel::all_gather(at::cat({bits(losses), bits(auxiliary_losses), experts_.counts()}),
+                                              mesh_.world());  // [ranks, K + K + layers * E]
+  const auto microbatches = static_cast<int64_t>(losses.size());
+  const auto folded = [&](int64_t first) {
+    const at::Tensor values = all.narrow(1, first, microbatches).contiguous().view(at::kDouble);
+    const auto by_rank = values.accessor<double, 2>();
+    std::vector<double> by_microbatch(static_cast<size_t>(values.numel()));
+    for (int64_t rank = 0; rank < values.size(0); ++rank) {
+      for (int64_t k = 0; k < values.size(1); ++k) by_microbatch[microbatch_of(run_, rank, k)] = by_rank[rank][k];
+    }
+    return parallel::tree_sum(std::move(by_microbatch));
+  };
+  return {.loss = folded(0),
+          .auxiliary_loss = folded(microbatches),
+          .expert_counts = all.narrow(1, 2 * microbatches, experts_.counts().numel()).sum(0)};
 }
 
 // Every rank sees the same loss and norm, so all throw or none does.

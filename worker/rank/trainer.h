@@ -12,6 +12,7 @@
 #include "spec/run_spec.h"
 #include "worker/rank/batch_source.h"
 #include "worker/rank/data/dataset.h"
+#include "worker/rank/expert_balance.h"
 #include "worker/rank/metrics/step_metrics.h"
 #include "worker/rank/optimizer.h"
 
@@ -52,7 +53,12 @@ class Trainer {
 
  private:
   model::Seams sharded_seams();
-  double total_loss(const std::vector<double>& losses) const;
+  // Over all ranks and microbatches of the step.
+  struct Totals {
+    double loss = 0, auxiliary_loss = 0;
+    at::Tensor expert_counts;  // [layers * E] int64
+  };
+  Totals totals(const std::vector<double>& losses, const std::vector<double>& auxiliary_losses) const;
   void check_finite(int64_t step, double loss, double norm, const std::vector<double>& losses) const;
 
   spec::RunSpec run_;
@@ -62,6 +68,7 @@ class Trainer {
   model::Qwen3 model_;  // adds its parameters; then they are sharded
   parallel::ShardedModel sharded_;
   AdamW optimizer_;
+  ExpertBalance experts_;
   BatchSource batches_;
 };
 

@@ -24,6 +24,13 @@ v1::StepReport to_wire(const StepMetrics& metrics) {
   report.set_data_seconds(metrics.data_seconds);
   report.set_loss_hex(hex(metrics.loss));
   if (metrics.validation_loss) report.set_validation_loss(*metrics.validation_loss);
+  if (metrics.experts) {
+    v1::MoeReport& moe = *report.mutable_moe();
+    moe.set_aux_loss(metrics.experts->auxiliary_loss);
+    moe.mutable_max_over_mean()->Assign(metrics.experts->max_over_mean.begin(), metrics.experts->max_over_mean.end());
+    moe.mutable_entropy()->Assign(metrics.experts->entropy.begin(), metrics.experts->entropy.end());
+    moe.mutable_dead_experts()->Assign(metrics.experts->dead_experts.begin(), metrics.experts->dead_experts.end());
+  }
   return report;
 }
 

@@ -2,8 +2,17 @@
 #pragma once
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 namespace qwen3::rank {
+
+// How evenly a mixture of experts was used in one step, over all its tokens and ranks.
+struct ExpertMetrics {
+  double auxiliary_loss = 0;          // the auxiliary losses' part of the objective, nats
+  std::vector<double> max_over_mean;  // by layer: tokens of the busiest expert / of an average one
+  std::vector<double> entropy;        // by layer: of the distribution of tokens / its greatest value, 0..1
+  std::vector<int64_t> dead_experts;  // by layer: experts without a token
+};
 
 struct StepMetrics {
   int64_t step = 0;                       // optimizer step, from 1
@@ -17,6 +26,7 @@ struct StepMetrics {
   int64_t peak_memory_bytes = 0;          // tensor bytes of this rank, since the start
   double data_seconds = 0;                // spent waiting for data
   std::optional<double> validation_loss;  // nats per valid token, on steps that validated
+  std::optional<ExpertMetrics> experts;   // of a mixture of experts
 };
 
 }  // namespace qwen3::rank
