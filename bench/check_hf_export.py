@@ -4,7 +4,7 @@
 Usage: check_hf_export.py FOLDER [--greedy FILE] [--reference TOKENIZER_JSON --text FILE]
 
 Prints one JSON object: keys that are missing, unexpected or of another shape, the number of parameters, whether the
-logits of a short input are finite; with --greedy (what `greedy_tokens` computed of the same weights with our model) how
+logits of a short input are finite; with --greedy (what our model computed with the same weights, from `export_case`) how
 many of the tokens that transformers generates are others, and the largest difference of logits; with a reference, in
 how many lines of FILE the exported tokenizer encodes or decodes differently. Exit 1 if anything is wrong. Needs torch
 and transformers; no network.
@@ -77,7 +77,7 @@ def check_tokenizer(folder, reference, text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--greedy", type=pathlib.Path, help="what greedy_tokens wrote")
+    parser.add_argument("--greedy", type=pathlib.Path, help="what export_case wrote")
     parser.add_argument("--reference", type=pathlib.Path, help="tokenizer.json to compare the exported one with")
     parser.add_argument("--text", type=pathlib.Path, help="UTF-8 text, compared line by line")
     arguments = parser.parse_args()

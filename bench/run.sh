@@ -10,7 +10,7 @@ bin=build/bin
 measured=build/measured
 steps=${QWEN3_BENCH_STEPS:-3}
 threads=2
-default_rows="debugmodel-fp32 debugmodel-bf16 debugmodel-vocab-fp32 debugmodel-vocab-bf16 0.6B-bf16 data convert service"
+default_rows="debugmodel-fp32 debugmodel-bf16 debugmodel-vocab-fp32 debugmodel-vocab-bf16 0.6B-bf16 data convert service exports"
 rows=${QWEN3_BENCH_ROWS:-$default_rows}
 if [[ ${QWEN3_BENCH_QUICKSTART:-0} == 1 ]]; then rows+=" quickstart"; fi
 mkdir -p "$measured"
@@ -78,6 +78,9 @@ for row in $rows; do
     service)
       measure "$row" ours python3 bench/service_bench.py "$bin" \
         --set training.steps=2 --set lr_scheduler.warmup_steps=1
+      ;;
+    exports) # no numbers: ends the run where transformers does not do with our exports what our model does
+      if [[ -n $python ]]; then bench/check_exports.sh "$python" "$bin" >&2; fi
       ;;
     quickstart)
       measure "$row" ours python3 bench/service_bench.py "$bin"

@@ -1,6 +1,7 @@
-// Continues two prompts greedily with the plain model and writes tokens and logits. bench/check_hf_export.py compares
-// what transformers does with an export of the same weights.
-// Usage: greedy_tokens FOLDER OUT.safetensors; FOLDER is a checkpoint of ours or a Hugging Face folder.
+// Puts a Hugging Face folder through our formats and says how our model continues text with its weights:
+// FOLDER -> OUT/native, a checkpoint of ours -> OUT/hf, our export; the checkpoint -> OUT/greedy.safetensors, two
+// prompts continued greedily, and the logits. bench/check_hf_export.py compares that with what transformers makes of
+// OUT/hf. Usage: export_case FOLDER OUT
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
@@ -8,12 +9,12 @@
 #include <exception>
 #include <filesystem>
 #include <iostream>
-#include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "checkpoint/manifest.h"
+#include "checkpoint/convert.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/tensor_source.h"
 #include "model/qwen3.h"
@@ -25,11 +26,11 @@ using namespace qwen3;
 
 constexpr int64_t kPrompts = 2, kPrompt = 8, kNew = 24;  // sequences, tokens given, tokens chosen
 
-std::unique_ptr<checkpoint::TensorSource> open_source(const std::string& folder) {
-  const bool native = std::filesystem::exists(folder + "/" + checkpoint::kManifestName);
-  auto source = native ? checkpoint::open_native_source(folder) : checkpoint::open_hf_source(folder);
-  if (!source.ok()) throw std::runtime_error(std::string(source.status().message()));
-  return *std::move(source);
+// The value, or a throw of the error's message.
+template <typename T>
+T take(absl::StatusOr<T> result) {
+  if (!result.ok()) throw std::runtime_error(std::string(result.status().message()));
+  return *std::move(result);
 }
 
 checkpoint::TensorBytes bytes_of(const std::string& name, checkpoint::Dtype dtype, const at::Tensor& tensor) {
@@ -39,9 +40,9 @@ checkpoint::TensorBytes bytes_of(const std::string& name, checkpoint::Dtype dtyp
           {static_cast<const std::byte*>(tensor.const_data_ptr()), static_cast<size_t>(tensor.nbytes())}};
 }
 
-void run(const std::string& folder, const std::string& out) {
+void write_greedy(const std::string& checkpoint, const std::string& out) {
   const c10::NoGradGuard no_grad;
-  const auto source = open_source(folder);
+  const auto source = take(checkpoint::open_native_source(checkpoint));
   model::ParameterSet parameters;
   const model::Qwen3 model(source->model(), parameters);
   golden::load_weights(*source, parameters, at::kFloat);
@@ -57,17 +58,21 @@ void run(const std::string& folder, const std::string& out) {
   }
   const std::vector<checkpoint::TensorBytes> tensors = {bytes_of("ids", checkpoint::Dtype::kInt64, ids),
                                                         bytes_of("logits", checkpoint::Dtype::kFloat32, logits)};
-  const auto written = checkpoint::write_safetensors(out, tensors, {{"prompt", std::to_string(kPrompt)}});
-  if (!written.ok()) throw std::runtime_error(std::string(written.status().message()));
+  take(checkpoint::write_safetensors(out, tensors, {{"prompt", std::to_string(kPrompt)}}));
 }
 
 }  // namespace
 
 int main(int argc, char** argv) try {
-  if (argc != 3) throw std::runtime_error("usage: greedy_tokens FOLDER OUT.safetensors");
-  run(argv[1], argv[2]);
+  if (argc != 3) throw std::runtime_error("usage: export_case FOLDER OUT");
+  using checkpoint::Format;
+  const std::string out = argv[2];
+  std::filesystem::create_directories(out);
+  take(checkpoint::convert({Format::kHf, argv[1]}, {Format::kNative, out + "/native"}));
+  take(checkpoint::convert({Format::kNative, out + "/native"}, {Format::kHf, out + "/hf"}));
+  write_greedy(out + "/native", out + "/greedy.safetensors");
   return 0;
 } catch (const std::exception& e) {
-  std::cerr << "greedy_tokens: " << e.what() << '\n';
+  std::cerr << "export_case: " << e.what() << '\n';
   return 1;
 }
