@@ -35,6 +35,10 @@ struct Options {
   TokenizeOptions tokenize;
   DownloadOptions download;
   LocalOptions local;
+  EvaluateOptions evaluate;
+  ConvertOptions convert;
+  VerifyOptions verify;
+  ParityOptions parity;
   std::string job;
   std::string request_id;
   std::string timeout;
@@ -51,6 +55,9 @@ class CommandLine {
     add_service_commands();
     add_tokenize();
     add_download();
+    add_tasks();
+    add_operations();
+    add_parity();
     add_local();
   }
 
@@ -171,6 +178,111 @@ class CommandLine {
         ->allow_extra_args(false);
     command->add_option("--to", o.to, "Folder. Default: assets/hf/NAME below the data root");
     command->add_option("--revision", o.revision, "Branch, tag or commit")->capture_default_str();
+  }
+
+  void take_task_options(CLI::App* command, TaskOptions& o) {
+    command->add_flag("--detach", o.detach, "Print the operation's name and return at once");
+    command->add_option("--request-id", o.request_id,
+                        "A repeated call with the same id starts nothing new. Default: random");
+  }
+
+  void add_tasks() {
+    static const char* const kSource = "hf:DIR, native:DIR, or a job's checkpoint: JOB (its newest) or JOB/step-N";
+    {
+      EvaluateOptions& o = options_.evaluate;
+      CLI::App* command =
+          add(app_, "evaluate", "Loss, perplexity, logits and gradients of a model on given tokens or text",
+              "qwen3ctl evaluate --model quick-1 --text held_out.txt\n"
+              "  qwen3ctl evaluate --model hf:Qwen3-0.6B --tokens ids.safetensors --write logits --output out\n"
+              "  qwen3ctl -o json evaluate --model quick-1/step-20 --text held_out.txt",
+              [&o](Context& context) { return evaluate(context, o); });
+      command->add_option("--model", o.model, kSource)->required();
+      CLI::Option* tokens = command->add_option("--tokens", o.tokens,
+                                                "safetensors file: int64 ids [B, S], optional labels and positions");
+      CLI::Option* text = command->add_option("--text", o.text, "Text, as training.dataset_path");
+      tokens->excludes(text);
+      command->add_option("--dtype", o.dtype, "Dtype of compute: float64, float32 or bfloat16")->capture_default_str();
+      command->add_option("--write", o.write, "Some of loss, logits, gradients (comma between). Default: loss")
+          ->delimiter(',')
+          ->allow_extra_args(false)
+          ->check(CLI::IsMember({"loss", "logits", "gradients"}));
+      command->add_option("--output", o.folder, "Folder of the written files (for JSON on stdout use -o json)");
+      command->add_option("--set", o.set, "parallelism.KEY=VALUE or resources.KEY=VALUE (may be repeated)")
+          ->allow_extra_args(false)
+          ->type_name("KEY=VALUE");
+      command->add_option("--tokenizer", o.tokenizer, "Of the text. Default: the model's");
+      command->add_option("--seq-len", o.seq_len, "Of the text: tokens in one sequence");
+      command->add_option("--batch", o.local_batch_size, "Sequences in one microbatch of one rank");
+      command->add_option("--steps", o.steps, "Of the text: at most so many microbatches. Default: all");
+      take_task_options(command, o);
+    }
+    {
+      ConvertOptions& o = options_.convert;
+      CLI::App* command = add(app_, "convert", "Between the native format and Hugging Face's",
+                              "qwen3ctl convert --from quick-1 --to hf:exported --dtype bfloat16\n"
+                              "  qwen3ctl convert --from hf:Qwen3-0.6B --to native:qwen3-0.6b",
+                              [&o](Context& context) { return convert(context, o); });
+      command->add_option("--from", o.from, kSource)->required();
+      command->add_option("--to", o.to, "hf:DIR or native:DIR")->required();
+      command->add_option("--dtype", o.dtype, "float32, bfloat16 or float16. Default: that of the source");
+      take_task_options(command, o);
+    }
+    VerifyOptions& o = options_.verify;
+    CLI::App* command = add(app_, "verify", "Read all of a model and compare it with its digests",
+                            "qwen3ctl verify quick-1/step-20", [&o](Context& context) { return verify(context, o); });
+    command->add_option("SOURCE", o.source, kSource)->required();
+    take_task_options(command, o);
+  }
+
+  void add_operations() {
+    CLI::App* operations = app_.add_subcommand("operations", "Show, wait for and end evaluations and conversions");
+    operations->require_subcommand(1);
+    operations->footer("Example:\n  qwen3ctl operations list");
+    CLI::App* list = add(*operations, "list", "List them, newest first", "qwen3ctl operations list --limit 20",
+                         [this](Context& context) { return operations_list(context, options_.limit); });
+    list->add_option("--limit", options_.limit, "At most so many")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 1000000));
+    CLI::App* get = add(*operations, "get", "Show one", "qwen3ctl operations get op-abcd1234",
+                        [this](Context& context) { return operations_get(context, options_.job); });
+    CLI::App* wait = add(
+        *operations, "wait", "Show one live until it is done; the exit status is that of the operation",
+        "qwen3ctl operations wait op-abcd1234 --timeout 10m", [this](Context& context) {
+          return operations_wait(context, options_.job,
+                                 options_.timeout.empty() ? absl::InfiniteDuration() : parse_timeout(options_.timeout));
+        });
+    CLI::App* cancel = add(*operations, "cancel", "End one", "qwen3ctl operations cancel op-abcd1234",
+                           [this](Context& context) { return operations_cancel(context, options_.job); });
+    for (CLI::App* command : {get, wait, cancel}) {
+      command->add_option("OPERATION", options_.job, "Its id or its full name")->required();
+    }
+    wait->add_option("--timeout", options_.timeout, "Exit with 124 after this time, e.g. 90s or 10m")
+        ->check([](const std::string& text) {
+          parse_timeout(text);
+          return std::string();
+        });
+  }
+
+  void add_parity() {
+    ParityOptions& o = options_.parity;
+    CLI::App* command =
+        add(app_, "parity", "Compare our logits of a Hugging Face folder with a reference, and give a verdict",
+            "qwen3ctl parity Qwen3-0.6B --reference transformers.safetensors --dtype float32",
+            [&o](Context& context) { return parity(context, o); });
+    command->add_option("HF_DIR", o.model, "Hugging Face folder")->required();
+    command->add_option("--reference", o.reference,
+                        "safetensors file: ids, logits [B, S, V], optional labels and positions.\n"
+                        "Default: HF_DIR/parity.safetensors, else our own evaluation in float64");
+    command->add_option("--tokens", o.tokens, "Tokens of an evaluation of our own. Default: random ones");
+    command->add_option("--dtype", o.dtype, "float64, float32 or bfloat16")->capture_default_str();
+    command->add_option("--work-dir", o.work_dir,
+                        "Folder for logits, which every worker sees. Default: a temporary one");
+    command->add_option("--set", o.set, "parallelism.KEY=VALUE or resources.KEY=VALUE (may be repeated)")
+        ->allow_extra_args(false)
+        ->type_name("KEY=VALUE");
+    command->add_option("--max-kl", o.max_kl, "Limit of the mean KL divergence. Default: 1e-10, in bfloat16 5e-3");
+    command->add_option("--max-difference", o.max_difference,
+                        "Limit of |logit difference|. Default: 1e-4, in bfloat16 none");
   }
 
   void add_local() {

@@ -52,9 +52,10 @@ Client::Client(ClientOptions options)
 Client::~Client() = default;
 
 template <class Stub, class Method, class Request, class Response>
-absl::Status Client::call(Stub& stub, Method method, const Request& request, Response* response) {
+absl::Status Client::call(Stub& stub, Method method, const Request& request, Response* response,
+                          absl::Duration more_time) {
   grpc::ClientContext context;
-  context.set_deadline(absl::ToChronoTime(absl::Now() + options_.deadline));
+  context.set_deadline(absl::ToChronoTime(absl::Now() + options_.deadline + more_time));
   context.set_wait_for_ready(options_.wait_for_ready);
   const grpc::Status status = (stub.*method)(&context, request, response);
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
@@ -153,6 +154,74 @@ absl::StatusOr<v1::ServerInfo> Client::server_info() {
   return info;
 }
 
+template <class Stub, class Method, class Request>
+absl::StatusOr<google::longrunning::Operation> Client::start(Stub& stub, Method method, Request request) {
+  request.set_parent(kParent);
+  if (request.request_id().empty()) request.set_request_id(random_request_id());
+  google::longrunning::Operation operation;
+  const absl::Status status = call(stub, method, request, &operation);
+  if (!status.ok()) return status;
+  return operation;
+}
+
+absl::StatusOr<google::longrunning::Operation> Client::evaluate(v1::EvaluateRequest request) {
+  return start(stubs_->evaluations, &v1::EvaluationService::Stub::Evaluate, std::move(request));
+}
+
+absl::StatusOr<google::longrunning::Operation> Client::convert(v1::ConvertRequest request) {
+  return start(stubs_->conversions, &v1::ConversionService::Stub::Convert, std::move(request));
+}
+
+absl::StatusOr<google::longrunning::Operation> Client::verify(v1::VerifyRequest request) {
+  return start(stubs_->conversions, &v1::ConversionService::Stub::Verify, std::move(request));
+}
+
+absl::StatusOr<google::longrunning::Operation> Client::get_operation(const std::string& name) {
+  google::longrunning::GetOperationRequest request;
+  request.set_name(name);
+  google::longrunning::Operation operation;
+  const absl::Status status =
+      call(stubs_->operations, &google::longrunning::Operations::Stub::GetOperation, request, &operation);
+  if (!status.ok()) return status;
+  return operation;
+}
+
+absl::StatusOr<std::vector<google::longrunning::Operation>> Client::list_operations(int limit) {
+  std::vector<google::longrunning::Operation> operations;
+  google::longrunning::ListOperationsRequest request;
+  request.set_name(kParent);
+  while (static_cast<int>(operations.size()) < limit) {
+    request.set_page_size(std::min(limit - static_cast<int>(operations.size()), kMaxPage));
+    google::longrunning::ListOperationsResponse page;
+    const absl::Status status =
+        call(stubs_->operations, &google::longrunning::Operations::Stub::ListOperations, request, &page);
+    if (!status.ok()) return status;
+    operations.insert(operations.end(), page.operations().begin(), page.operations().end());
+    if (page.next_page_token().empty()) break;
+    request.set_page_token(page.next_page_token());
+  }
+  return operations;
+}
+
+absl::StatusOr<google::longrunning::Operation> Client::wait_operation(const std::string& name, absl::Duration time) {
+  google::longrunning::WaitOperationRequest request;
+  request.set_name(name);
+  request.mutable_timeout()->set_seconds(absl::ToInt64Seconds(time));
+  request.mutable_timeout()->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(time) % 1'000'000'000));
+  google::longrunning::Operation operation;
+  const absl::Status status =
+      call(stubs_->operations, &google::longrunning::Operations::Stub::WaitOperation, request, &operation, time);
+  if (!status.ok()) return status;
+  return operation;
+}
+
+absl::Status Client::cancel_operation(const std::string& name) {
+  google::longrunning::CancelOperationRequest request;
+  request.set_name(name);
+  google::protobuf::Empty response;
+  return call(stubs_->operations, &google::longrunning::Operations::Stub::CancelOperation, request, &response);
+}
+
 std::string random_request_id() {
   std::random_device device;
   std::array<uint32_t, 4> words;
@@ -166,6 +235,11 @@ std::string random_request_id() {
 std::string job_name(const std::string& id_or_name) {
   if (absl::StartsWith(id_or_name, "tenants/")) return id_or_name;
   return absl::StrCat(kParent, "/jobs/", id_or_name);
+}
+
+std::string operation_name(const std::string& id_or_name) {
+  if (absl::StartsWith(id_or_name, "tenants/")) return id_or_name;
+  return absl::StrCat(kParent, "/operations/", id_or_name);
 }
 
 std::string last_part(const std::string& name) { return name.substr(name.rfind('/') + 1); }

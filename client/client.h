@@ -13,8 +13,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "google/longrunning/operations.pb.h"
 #include "qwen3/v1/checkpoint.pb.h"
 #include "qwen3/v1/job.pb.h"
+#include "qwen3/v1/operation.pb.h"
 #include "qwen3/v1/server.pb.h"
 #include "qwen3/v1/worker.pb.h"
 
@@ -45,6 +47,17 @@ class Client {
   absl::StatusOr<std::vector<v1::Worker>> list_workers();
   absl::StatusOr<v1::ServerInfo> server_info();
 
+  // Tasks. The answer is their operation; each fills parent and, when empty, request_id.
+  absl::StatusOr<google::longrunning::Operation> evaluate(v1::EvaluateRequest request);
+  absl::StatusOr<google::longrunning::Operation> convert(v1::ConvertRequest request);
+  absl::StatusOr<google::longrunning::Operation> verify(v1::VerifyRequest request);
+  absl::StatusOr<google::longrunning::Operation> get_operation(const std::string& name);
+  // Newest first, at most `limit`.
+  absl::StatusOr<std::vector<google::longrunning::Operation>> list_operations(int limit);
+  // The operation when it is done, or as it is after `time`.
+  absl::StatusOr<google::longrunning::Operation> wait_operation(const std::string& name, absl::Duration time);
+  absl::Status cancel_operation(const std::string& name);
+
   const std::string& address() const { return options_.address; }
 
   struct Stubs;  // the generated stubs over one channel; for client/watch.cc
@@ -52,7 +65,10 @@ class Client {
 
  private:
   template <class Stub, class Method, class Request, class Response>
-  absl::Status call(Stub& stub, Method method, const Request& request, Response* response);
+  absl::Status call(Stub& stub, Method method, const Request& request, Response* response,
+                    absl::Duration more_time = absl::ZeroDuration());
+  template <class Stub, class Method, class Request>
+  absl::StatusOr<google::longrunning::Operation> start(Stub& stub, Method method, Request request);
 
   ClientOptions options_;
   std::unique_ptr<Stubs> stubs_;
@@ -63,6 +79,8 @@ std::string random_request_id();
 
 // "ID" or "tenants/default/jobs/ID" -> "tenants/default/jobs/ID".
 std::string job_name(const std::string& id_or_name);
+// "ID" or "tenants/default/operations/ID" -> "tenants/default/operations/ID".
+std::string operation_name(const std::string& id_or_name);
 // "tenants/default/jobs/ID" -> "ID"; "workers/ID" -> "ID".
 std::string last_part(const std::string& name);
 

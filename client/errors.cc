@@ -12,7 +12,8 @@ namespace qwen3::client {
 namespace {
 
 constexpr char kBadRequest[] = "type.googleapis.com/google.rpc.BadRequest";
-constexpr std::string_view kSpecPrefixes[] = {"job.spec.", "spec."};  // the user knows the TOML's names
+constexpr std::string_view kSpecPrefixes[] = {"job.spec.", "spec.", "evaluation.",
+                                              "conversion."};  // the user knows the TOML's names
 
 }  // namespace
 

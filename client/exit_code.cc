@@ -41,4 +41,17 @@ ExitCode exit_code(const v1::Job& job) {
   }
 }
 
+ExitCode exit_code(const google::longrunning::Operation& operation) {
+  if (!operation.has_error()) return kSucceeded;
+  switch (static_cast<absl::StatusCode>(operation.error().code())) {
+    case absl::StatusCode::kCancelled:
+      return kJobCancelled;
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kResourceExhausted:
+      return kJobFailedUser;
+    default:
+      return kJobFailedInfra;
+  }
+}
+
 }  // namespace qwen3::client

@@ -1,6 +1,7 @@
 // What the exit status of qwen3ctl means; scripts rely on it.
 #pragma once
 #include "absl/status/status.h"
+#include "google/longrunning/operations.pb.h"
 #include "qwen3/v1/job.pb.h"
 
 namespace qwen3::client {
@@ -23,5 +24,7 @@ enum ExitCode : int {
 ExitCode exit_code(const absl::Status& status);
 // Of a terminal job.
 ExitCode exit_code(const v1::Job& job);
+// Of an operation that is done, by the same numbers.
+ExitCode exit_code(const google::longrunning::Operation& operation);
 
 }  // namespace qwen3::client

@@ -56,6 +56,54 @@ struct DownloadOptions {
 };
 Result download_repository(Context& context, const DownloadOptions& options);
 
+// Of the commands that start a task.
+struct TaskOptions {
+  std::string request_id;  // empty: random
+  bool detach = false;     // print the operation's name and return
+};
+
+struct EvaluateOptions : TaskOptions {
+  std::string model;   // "hf:DIR", "native:DIR" or a checkpoint; see model_source()
+  std::string tokens;  // file; or
+  std::string text;    // file or folder
+  std::string dtype = "float32";
+  std::vector<std::string> write = {"loss"};
+  std::string folder;            // of what is written
+  std::string tokenizer;         // file; empty: the model's
+  std::vector<std::string> set;  // "parallelism.KEY=VALUE", "resources.KEY=VALUE"
+  int64_t seq_len = 0, local_batch_size = 0, steps = 0;
+};
+Result evaluate(Context& context, const EvaluateOptions& options);
+
+struct ConvertOptions : TaskOptions {
+  std::string from;   // as EvaluateOptions::model
+  std::string to;     // "hf:DIR" or "native:DIR"
+  std::string dtype;  // empty: the source's
+};
+Result convert(Context& context, const ConvertOptions& options);
+
+struct VerifyOptions : TaskOptions {
+  std::string source;  // as EvaluateOptions::model
+};
+Result verify(Context& context, const VerifyOptions& options);
+
+struct ParityOptions {
+  std::string model;      // Hugging Face folder
+  std::string reference;  // file; empty: parity.safetensors in the folder, or our own float64 evaluation
+  std::string tokens;     // file; for an evaluation of our own; empty: random tokens
+  std::string dtype = "float32";
+  std::string work_dir;          // empty: a temporary folder
+  std::vector<std::string> set;  // as EvaluateOptions::set
+  double max_kl = -1;            // -1: parity_limits() of the dtype
+  double max_difference = -1;
+};
+Result parity(Context& context, const ParityOptions& options);
+
+Result operations_list(Context& context, int limit);
+Result operations_get(Context& context, const std::string& operation);
+Result operations_wait(Context& context, const std::string& operation, absl::Duration timeout);
+Result operations_cancel(Context& context, const std::string& operation);
+
 struct LocalOptions {
   std::string dir;      // empty: local::default_dir()
   std::string bin_dir;  // empty: the folder of qwen3ctl

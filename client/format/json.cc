@@ -1,9 +1,11 @@
 #include "client/format/json.h"
 
+#include <google/protobuf/any.pb.h>
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/timestamp.pb.h>
 
 #include <cctype>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "absl/time/time.h"
@@ -62,17 +64,36 @@ Json value_json(const Message& message, const FieldDescriptor& field, int index)
   return nullptr;
 }
 
+// The message in it, of a type this program knows; otherwise its type alone.
+Json packed_json(const google::protobuf::Any& any) {
+  const std::string type = any.type_url().substr(any.type_url().rfind('/') + 1);
+  const auto* descriptor = google::protobuf::DescriptorPool::generated_pool()->FindMessageTypeByName(type);
+  if (descriptor != nullptr) {
+    const std::unique_ptr<Message> packed(
+        google::protobuf::MessageFactory::generated_factory()->GetPrototype(descriptor)->New());
+    if (any.UnpackTo(packed.get())) return message_json(*packed);
+  }
+  return Json{{"type", type}};
+}
+
 Json message_json(const Message& message) {
   if (const auto* time = dynamic_cast<const google::protobuf::Timestamp*>(&message)) {
     return absl::FormatTime(absl::RFC3339_full,
                             absl::FromUnixSeconds(time->seconds()) + absl::Nanoseconds(time->nanos()),
                             absl::UTCTimeZone());
   }
+  if (const auto* any = dynamic_cast<const google::protobuf::Any*>(&message)) return packed_json(*any);
   Json json = Json::object();
   const auto& reflection = *message.GetReflection();
   for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
     const FieldDescriptor& field = *message.GetDescriptor()->field(i);
-    if (field.is_repeated()) {
+    if (field.is_map()) {
+      Json& object = json[field.name()] = Json::object();
+      for (int k = 0; k < reflection.FieldSize(message, &field); ++k) {
+        const Json entry = message_json(reflection.GetRepeatedMessage(message, &field, k));
+        object[entry.at("key").get<std::string>()] = entry.at("value");
+      }
+    } else if (field.is_repeated()) {
       Json& array = json[field.name()] = Json::array();
       for (int k = 0; k < reflection.FieldSize(message, &field); ++k) array.push_back(value_json(message, field, k));
     } else if (!field.has_presence() || reflection.HasField(message, &field)) {

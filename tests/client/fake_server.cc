@@ -8,14 +8,17 @@
 #include <stdexcept>
 #include <thread>
 
+#include "google/longrunning/operations.grpc.pb.h"
 #include "qwen3/v1/checkpoint.grpc.pb.h"
 #include "qwen3/v1/job.grpc.pb.h"
+#include "qwen3/v1/operation.grpc.pb.h"
 #include "qwen3/v1/server.grpc.pb.h"
 #include "qwen3/v1/watch.grpc.pb.h"
 #include "qwen3/v1/worker.grpc.pb.h"
 
 namespace qwen3::client::testing {
 
+using google::longrunning::Operation;
 using grpc::ServerContext;
 using grpc::Status;
 using grpc::StatusCode;
@@ -24,6 +27,9 @@ class FakeServer::Services : public v1::JobService::Service,
                              public v1::WatchService::Service,
                              public v1::WorkerService::Service,
                              public v1::CheckpointService::Service,
+                             public v1::EvaluationService::Service,
+                             public v1::ConversionService::Service,
+                             public google::longrunning::Operations::Service,
                              public v1::ServerService::Service {
  public:
   explicit Services(FakeServer& fake) : fake_(fake) {}
@@ -83,6 +89,48 @@ class FakeServer::Services : public v1::JobService::Service,
       return Status::OK;
     });
   }
+  Status Evaluate(ServerContext*, const v1::EvaluateRequest* request, Operation* operation) override {
+    return unary([&] {
+      fake_.evaluate_requests.push_back(*request);
+      if (fake_.on_evaluate) fake_.on_evaluate(*request);
+      return show(operation);
+    });
+  }
+  Status Convert(ServerContext*, const v1::ConvertRequest* request, Operation* operation) override {
+    return unary([&] {
+      fake_.convert_requests.push_back(*request);
+      return show(operation);
+    });
+  }
+  Status Verify(ServerContext*, const v1::VerifyRequest* request, Operation* operation) override {
+    return unary([&] {
+      fake_.verify_requests.push_back(*request);
+      return show(operation);
+    });
+  }
+  Status GetOperation(ServerContext*, const google::longrunning::GetOperationRequest* request,
+                      Operation* operation) override {
+    return unary([&] {
+      const Status shown = show(operation);
+      if (operation->name() == request->name()) return shown;
+      return Status(StatusCode::NOT_FOUND, "there is no operation " + request->name());
+    });
+  }
+  Status WaitOperation(ServerContext*, const google::longrunning::WaitOperationRequest*,
+                       Operation* operation) override {
+    return unary([&] { return show(operation); });
+  }
+  Status ListOperations(ServerContext*, const google::longrunning::ListOperationsRequest*,
+                        google::longrunning::ListOperationsResponse* response) override {
+    return unary([&] { return show(response->add_operations()); });
+  }
+  Status CancelOperation(ServerContext*, const google::longrunning::CancelOperationRequest*,
+                         google::protobuf::Empty*) override {
+    return unary([&] {
+      fake_.operation_cancelled = true;
+      return Status::OK;
+    });
+  }
   Status ListWorkers(ServerContext*, const v1::ListWorkersRequest*, v1::ListWorkersResponse* response) override {
     return unary([&] {
       response->mutable_workers()->Add(fake_.workers.begin(), fake_.workers.end());
@@ -127,6 +175,14 @@ class FakeServer::Services : public v1::JobService::Service,
     if (fake_.take_failure(&failure)) return failure;
     std::scoped_lock lock(fake_.mu_);
     return body();
+  }
+
+  Status show(Operation* operation) {
+    if (fake_.operation_steps.empty()) return Status(StatusCode::NOT_FOUND, "there is no operation");
+    *operation = fake_.operation_steps.front();
+    operation->set_name("tenants/default/operations/op-made");
+    if (fake_.operation_steps.size() > 1) fake_.operation_steps.erase(fake_.operation_steps.begin());
+    return Status::OK;
   }
 
   Status find(const std::string& name, v1::Job* job) {
@@ -212,6 +268,9 @@ void FakeServer::start() {
   builder.RegisterService(static_cast<v1::WatchService::Service*>(services_.get()));
   builder.RegisterService(static_cast<v1::WorkerService::Service*>(services_.get()));
   builder.RegisterService(static_cast<v1::CheckpointService::Service*>(services_.get()));
+  builder.RegisterService(static_cast<v1::EvaluationService::Service*>(services_.get()));
+  builder.RegisterService(static_cast<v1::ConversionService::Service*>(services_.get()));
+  builder.RegisterService(static_cast<google::longrunning::Operations::Service*>(services_.get()));
   builder.RegisterService(static_cast<v1::ServerService::Service*>(services_.get()));
   server_ = builder.BuildAndStart();
   if (!server_) throw std::runtime_error("the fake server cannot listen");

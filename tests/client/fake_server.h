@@ -12,8 +12,10 @@
 #include <string>
 #include <vector>
 
+#include "google/longrunning/operations.pb.h"
 #include "qwen3/v1/checkpoint.pb.h"
 #include "qwen3/v1/job.pb.h"
+#include "qwen3/v1/operation.pb.h"
 #include "qwen3/v1/watch.pb.h"
 #include "qwen3/v1/worker.pb.h"
 
@@ -37,6 +39,15 @@ class FakeServer {
   std::vector<v1::Attempt> attempts;
   std::vector<v1::Worker> workers;
   std::function<grpc::Status(const v1::CreateJobRequest&, v1::Job*)> create;  // default: accepts as job "made"
+
+  // Tasks: each request is kept and answered with the operation "op-made", which goes through `operation_steps` (the
+  // last one stays), one step for each call that shows it.
+  std::vector<v1::EvaluateRequest> evaluate_requests;
+  std::vector<v1::ConvertRequest> convert_requests;
+  std::vector<v1::VerifyRequest> verify_requests;
+  std::vector<google::longrunning::Operation> operation_steps;
+  std::function<void(const v1::EvaluateRequest&)> on_evaluate;  // before the answer
+  bool operation_cancelled = false;
 
   // The next calls, streams included, fail so, one each.
   void fail_next(int calls, const grpc::Status& status);

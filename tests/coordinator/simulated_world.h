@@ -69,7 +69,7 @@ class SimulatedWorld final : public Effects {
   std::map<std::string, std::map<int64_t, v1::Checkpoint>> checkpoints;
   std::map<std::string, internal::v1::StoredRequest> requests;
   std::vector<StoredEvaluation> evaluations;  // in order of writing
-  int64_t keep_best = 0;  // of the jobs that submit() makes
+  int64_t keep_best = 0;                      // of the jobs that submit() makes
   std::vector<std::string> removed_folders;
   absl::Status manifest_status;  // of the next manifests
 

@@ -27,7 +27,7 @@ MAY_INCLUDE = {
                     "worker/channel", "worker/rank/data", "worker/rank/metrics"],
     "worker/rank/data": ["spec", "tokenizer"],
     "worker/rank/metrics": ["spec"],
-    "client": ["spec", "spec/config", "tokenizer", "proto", "qwen3"],
+    "client": ["spec", "spec/config", "checkpoint", "tokenizer", "proto", "qwen3"],
 }
 
 # Libraries that only some folders may know: include prefix -> folders (their subfolders are meant too).

@@ -508,5 +508,42 @@ TEST_F(DaemonTest, StoppingWithoutACoordinatorDoesNotWaitForOne) {
   EXPECT_LT(std::chrono::steady_clock::now() - begin, testing::kPatience / 2);
 }
 
+TEST_F(DaemonTest, BeatsTellHowFarATaskIsAndItsExitCarriesTheResult) {
+  start_and_welcome();
+  coordinator_.send(assign("tell progress, wait for a word, then finish a task"));
+  internal::v1::Beat beat;
+  do {
+    beat = coordinator_.expect(WorkerMessage::kBeat).beat();
+  } while (!HasFailure() && (beat.progress().empty() || !beat.progress(0).has_task()));
+  EXPECT_EQ(beat.progress(0).task().done(), 3);
+  EXPECT_EQ(beat.progress(0).task().total(), 8);
+  CoordinatorMessage control;
+  *control.mutable_control()->mutable_key() = key();
+  coordinator_.send(control);
+  const RankExit exit = expect_exit();
+  EXPECT_TRUE(exit.finished());
+  EXPECT_EQ(exit.result().evaluation().loss(), 2.5);
+}
+
+TEST_F(DaemonTest, OnlyAConversionRunsWithoutASlotAndItWaitsForNone) {
+  start_and_welcome();
+  coordinator_.send(assign("hang", /*ranks=*/2, /*attempt=*/1));
+  ASSERT_TRUE(coordinator_.expect(WorkerMessage::kAssignReply).assign_reply().accepted());
+  for (const int attempt : {2, 3}) {  // two at once, on a host whose slots are taken
+    CoordinatorMessage conversion = assign("hang", /*ranks=*/1, attempt);
+    conversion.mutable_assign()->mutable_key()->set_job("tenants/default/operations/op-" + std::to_string(attempt));
+    conversion.mutable_assign()->mutable_ranks(0)->set_slot(-1);
+    conversion.mutable_assign()->mutable_assignment()->mutable_conversion();
+    coordinator_.send(conversion);
+    const auto reply = coordinator_.expect(WorkerMessage::kAssignReply).assign_reply();
+    EXPECT_TRUE(reply.accepted()) << reply.message();
+  }
+  CoordinatorMessage training = assign("hang", /*ranks=*/1, /*attempt=*/4);
+  training.mutable_assign()->mutable_key()->set_job("tenants/default/jobs/other");
+  training.mutable_assign()->mutable_ranks(0)->set_slot(-1);
+  coordinator_.send(training);
+  EXPECT_FALSE(coordinator_.expect(WorkerMessage::kAssignReply).assign_reply().accepted());
+}
+
 }  // namespace
 }  // namespace qwen3::worker

@@ -126,6 +126,14 @@ int main(int argc, char** argv) {
     wait_for(channel, DaemonToRank::kControl);
     for (int number = 1; number <= kSteps; ++number) step(channel, assignment, number);
     finish(channel);
+  } else if (behaviour == "tell progress, wait for a word, then finish a task") {
+    RankToDaemon message;
+    message.mutable_progress()->set_done(3);
+    message.mutable_progress()->set_total(8);
+    say(channel, message);
+    wait_for(channel, DaemonToRank::kControl);
+    message.mutable_finished()->mutable_evaluation()->set_loss(2.5);
+    say(channel, message);
   } else if (behaviour == "hang") {
     hang(channel);
   } else if (behaviour == "hang, deaf to its socket") {  // so that only the kernel can end it

@@ -148,6 +148,9 @@ TEST(RankEnvironment, ACudaRankSeesItsDeviceAlone) {
   EXPECT_THAT(rank_environment(assignment, options, 8, variable), Contains("CUDA_VISIBLE_DEVICES=6"));
   EXPECT_THAT(rank_environment(assignment, options, 8, [](const char*) { return nullptr; }),
               Contains("CUDA_VISIBLE_DEVICES=1"));
+  assignment.set_slot(-1);
+  EXPECT_THAT(rank_environment(assignment, options, 8, variable), Contains("CUDA_VISIBLE_DEVICES="))
+      << "a rank without a slot sees none";
 }
 
 TEST(Backoff, DoublesFromATenthOfASecondToTwoWithJitterAndStartsAnewWhenReset) {
