@@ -114,9 +114,9 @@ absl::StatusOr<int64_t> tensor_bytes(Dtype dtype, std::span<const int64_t> shape
   return empty ? 0 : bytes;
 }
 
-absl::StatusOr<SafetensorsWriter> SafetensorsWriter::create(const std::string& path,
-                                                            std::span<const TensorLayout> tensors,
-                                                            const std::map<std::string, std::string>& metadata) try {
+absl::StatusOr<SafetensorsStart> safetensors_start(const std::string& path, std::span<const TensorLayout> tensors,
+                                                   const std::map<std::string, std::string>& metadata) try {
+  SafetensorsStart start;
   std::vector<std::string> members;
   if (!metadata.empty()) members.push_back(absl::StrCat("\"__metadata__\":", nlohmann::json(metadata).dump()));
   std::set<std::string> names;
@@ -134,18 +134,29 @@ absl::StatusOr<SafetensorsWriter> SafetensorsWriter::create(const std::string& p
     members.push_back(absl::StrCat(nlohmann::json(tensor.name).dump(), ":{\"dtype\":\"", dtype_name(tensor.dtype),
                                    "\",\"shape\":[", absl::StrJoin(tensor.shape, ","), "],\"data_offsets\":[", offset,
                                    ",", offset + *bytes, "]}"));
+    start.begin.push_back(offset);
     offset += *bytes;
   }
   std::string header = absl::StrCat("{", absl::StrJoin(members, ","), "}");
   header.append((8 - header.size() % 8) % 8, ' ');  // so that the data begins aligned
-  const int64_t header_size = static_cast<int64_t>(header.size());
-
-  absl::StatusOr<OutputFile> file = OutputFile::create(path, kLengthBytes + header_size + offset);
-  if (!file.ok()) return file.status();
-  if (absl::Status status = file->append(little_endian(header_size) + header); !status.ok()) return status;
-  return SafetensorsWriter(std::move(*file));
+  start.bytes = little_endian(static_cast<int64_t>(header.size())) + header;
+  const auto data_offset = static_cast<int64_t>(start.bytes.size());
+  for (int64_t& begin : start.begin) begin += data_offset;
+  start.file_bytes = data_offset + offset;
+  return start;
 } catch (const nlohmann::json::exception& error) {  // a name or metadata that is not UTF-8
   return absl::InvalidArgumentError(absl::StrCat(path, ": ", error.what()));
+}
+
+absl::StatusOr<SafetensorsWriter> SafetensorsWriter::create(const std::string& path,
+                                                            std::span<const TensorLayout> tensors,
+                                                            const std::map<std::string, std::string>& metadata) {
+  const absl::StatusOr<SafetensorsStart> start = safetensors_start(path, tensors, metadata);
+  if (!start.ok()) return start.status();
+  absl::StatusOr<OutputFile> file = OutputFile::create(path, start->file_bytes);
+  if (!file.ok()) return file.status();
+  if (absl::Status status = file->append(start->bytes); !status.ok()) return status;
+  return SafetensorsWriter(std::move(*file));
 }
 
 absl::StatusOr<WrittenFile> write_safetensors(const std::string& path, std::span<const TensorBytes> tensors,

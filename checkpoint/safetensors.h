@@ -43,6 +43,16 @@ struct TensorLayout {
   std::vector<int64_t> shape;
 };
 
+// What comes before the data in a file of these tensors, whose data follows in their order.
+struct SafetensorsStart {
+  std::string bytes;           // header length and header; the data begins aligned to 8 bytes
+  std::vector<int64_t> begin;  // of each tensor's data, in bytes from the begin of the file
+  int64_t file_bytes = 0;
+};
+// INVALID_ARGUMENT: a name twice or a bad shape. `path` is only for messages.
+absl::StatusOr<SafetensorsStart> safetensors_start(const std::string& path, std::span<const TensorLayout> tensors,
+                                                   const std::map<std::string, std::string>& metadata = {});
+
 // Writes a file whose tensors need not be in memory at once. Nothing appears under `path` before commit().
 class SafetensorsWriter {
  public:

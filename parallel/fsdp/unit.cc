@@ -76,8 +76,10 @@ FsdpUnit::FsdpUnit(std::vector<model::Parameter*> parameters, const MeshAxis& sh
   for (ShardedTensor& tensor : tensors_) {
     const int64_t slot = slot_size(tensor, shard_.size());
     tensor.master = master_.narrow(0, offset, slot);
-    tensor.exp_avg = at::zeros({slot}, state);
-    tensor.exp_avg_sq = at::zeros({slot}, state);
+    if (options_.moments) {
+      tensor.exp_avg = at::zeros({slot}, state);
+      tensor.exp_avg_sq = at::zeros({slot}, state);
+    }
     offset += slot;
   }
 

@@ -39,6 +39,7 @@ struct UnitOptions {
   bool reshard_after_forward = true;
   at::ScalarType compute_dtype = at::kFloat;
   at::ScalarType state_dtype = at::kFloat;
+  bool moments = true;  // false: exp_avg and exp_avg_sq stay undefined; nothing is trained
 };
 
 class FsdpUnit {
