@@ -34,6 +34,8 @@ struct DataSpec {
   std::string tokenizer;  // tokenizer.json or .tiktoken; resolved, absolute
   int64_t local_batch_size = 8;
   int64_t seq_len = 2048;
+  std::string prompt_key;    // JSON lines of a prompt and the response to train on; empty: plain text
+  std::string response_key;  // used with a prompt_key
 };
 
 struct CheckpointSpec {

@@ -171,6 +171,7 @@ class Checker {
     text("training.dataset_path", spec_.training().dataset_path());
     text("validation.dataset_path", spec_.validation().dataset_path());
     if (spec_.training().dataset_path().empty()) dataset();
+    examples();
 
     const v1::ModelSection& model = spec_.model();
     const bool own = !model.tokenizer_path().empty();
@@ -190,6 +191,20 @@ class Checker {
       return;
     }
     exists(field, absl::StrCat(field, ": tokenizer"), run_.data.tokenizer, !own && !assets && !weights);
+  }
+
+  // Fine-tuning on prompts and responses.
+  void examples() {
+    const v1::TrainingSection& training = spec_.training();
+    if (training.prompt_key().empty()) return;
+    if (training.dataset_path().empty()) {
+      report("training.prompt_key", "training.prompt_key is \"", training.prompt_key(),
+             "\", but dataset_path names no JSON lines with prompts and responses");
+    }
+    if (training.response_key().empty() || training.response_key() == training.prompt_key()) {
+      report("training.response_key", "training.response_key is \"", training.response_key(),
+             "\"; with a prompt_key it must name another member, that of the response");
+    }
   }
 
   void dataset() {

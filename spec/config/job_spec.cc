@@ -162,6 +162,8 @@ void fill_defaults(v1::JobSpec& spec) {
   QWEN3_DEFAULT(training, dtype, "float32");
   QWEN3_DEFAULT(training, mixed_precision_param, "auto");
   QWEN3_DEFAULT(training, mixed_precision_reduce, "float32");
+  QWEN3_DEFAULT(training, prompt_key, "");
+  QWEN3_DEFAULT(training, response_key, "response");
   if (training->global_batch_size() == -1) {
     const int64_t ranks = positive(mesh_of(*parallelism)).data_parallel_size();
     const int64_t batch = saturating_multiply(std::max<int64_t>(1, training->local_batch_size()), ranks);
@@ -242,8 +244,9 @@ RunSpec run_spec_from_job(const v1::JobSpec& spec, const Environment& environmen
                      decay_of(schedule.decay_type()), schedule.min_lr_factor()};
 
   const v1::TrainingSection& training = spec.training();
-  run.data = {dataset_path(spec, environment), tokenizer_path(spec.model(), environment), training.local_batch_size(),
-              training.seq_len()};
+  run.data = {dataset_path(spec, environment), tokenizer_path(spec.model(), environment),
+              training.local_batch_size(),     training.seq_len(),
+              training.prompt_key(),           training.response_key()};
   run.mesh = mesh_of(spec.parallelism());
   run.global_batch_size = training.global_batch_size();
   const int64_t sequences =
@@ -263,12 +266,12 @@ RunSpec run_spec_from_job(const v1::JobSpec& spec, const Environment& environmen
                     checkpoint.export_dtype()};
 
   const v1::ValidationSection& validation = spec.validation();
-  run.validation = {
-      validation.enable(),
-      {absolute(validation.dataset_path()), run.data.tokenizer, validation.local_batch_size(), validation.seq_len()},
-      validation.freq(),
-      validation.steps(),
-      validation.split()};
+  run.validation = {validation.enable(),
+                    {absolute(validation.dataset_path()), run.data.tokenizer, validation.local_batch_size(),
+                     validation.seq_len(), training.prompt_key(), training.response_key()},
+                    validation.freq(),
+                    validation.steps(),
+                    validation.split()};
 
   run.log_freq = spec.metrics().log_freq();
   run.peak_flops = spec.metrics().peak_flops();

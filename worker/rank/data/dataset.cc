@@ -6,6 +6,7 @@
 #include <string>
 
 #include "tokenizer/tokenizer.h"
+#include "worker/rank/data/example_dataset.h"
 #include "worker/rank/data/token_cache.h"
 #include "worker/rank/data/token_file.h"
 
@@ -64,6 +65,54 @@ void check_ids(const TokenFile& file, const OpenOptions& options, const tokenize
                            " tokens, wanted one with no more than the model's");
 }
 
+// How many of `sequences` are held out; at least one of each kind when any is asked for.
+int64_t held_out_of(int64_t sequences, double share) {
+  if (share == 0) return 0;
+  return std::clamp<int64_t>(std::llround(static_cast<double>(sequences) * share), 1, sequences - 1);
+}
+
+Splits split_text(const std::shared_ptr<const TokenFile>& file, const OpenOptions& options) {
+  const int64_t seq_len = options.data.seq_len;
+  const int64_t sequences = (file->tokens() - 1) / seq_len;  // the last label of the last sequence exists
+  const int64_t wanted = options.held_out > 0 ? 2 : 1;
+  if (sequences < wanted) {
+    throw std::runtime_error("data " + options.data.path + ": has " + std::to_string(file->tokens()) +
+                             " tokens, wanted at least " + std::to_string(wanted * seq_len + 1) + " for " +
+                             std::to_string(wanted) + (wanted == 1 ? " sequence of " : " sequences of ") +
+                             std::to_string(seq_len) + (wanted == 1 ? "" : ", one of them held out"));
+  }
+  const int64_t held_out = held_out_of(sequences, options.held_out);
+  const int64_t train = sequences - held_out;
+  Splits splits;
+  splits.train = std::make_shared<PackedDataset>(file, seq_len, 0, train);
+  if (held_out > 0) splits.validation = std::make_shared<PackedDataset>(file, seq_len, train, held_out);
+  return splits;
+}
+
+Splits split_examples(const std::shared_ptr<const TokenFile>& file, const OpenOptions& options, int64_t filler) {
+  const int64_t seq_len = options.data.seq_len;
+  const auto packing = std::make_shared<const ExamplePacking>(pack_examples(*file, seq_len));
+  const auto sequences = static_cast<int64_t>(packing->first.size()) - 1;
+  const int64_t wanted = options.held_out > 0 ? 2 : 1;
+  if (sequences < wanted) {
+    throw std::runtime_error("data " + options.data.path + ": its " + std::to_string(file->documents()) +
+                             " examples fill " + std::to_string(sequences) + " sequences of " +
+                             std::to_string(seq_len) + " tokens, wanted at least " + std::to_string(wanted) +
+                             (wanted == 1 ? "" : ", one of them held out"));
+  }
+  if (packing->cut > 0 && options.progress) {
+    options.progress(options.data.path + ": " + std::to_string(packing->cut) + " of " +
+                     std::to_string(file->documents()) + " examples are longer than seq_len " +
+                     std::to_string(seq_len) + " and lose their end");
+  }
+  const int64_t held_out = held_out_of(sequences, options.held_out);
+  const int64_t train = sequences - held_out;
+  Splits splits;
+  splits.train = make_example_dataset(file, packing, seq_len, 0, train, filler);
+  if (held_out > 0) splits.validation = make_example_dataset(file, packing, seq_len, train, held_out, filler);
+  return splits;
+}
+
 }  // namespace
 
 Splits open(const OpenOptions& options) {
@@ -77,23 +126,8 @@ Splits open(const OpenOptions& options) {
   const std::shared_ptr<const TokenFile> file = open_token_file(options, *tokenizer);
   check_ids(*file, options, *tokenizer);
 
-  const int64_t sequences = (file->tokens() - 1) / seq_len;  // the last label of the last sequence exists
-  const int64_t wanted = options.held_out > 0 ? 2 : 1;
-  if (sequences < wanted) {
-    throw std::runtime_error("data " + options.data.path + ": has " + std::to_string(file->tokens()) +
-                             " tokens, wanted at least " + std::to_string(wanted * seq_len + 1) + " for " +
-                             std::to_string(wanted) + (wanted == 1 ? " sequence of " : " sequences of ") +
-                             std::to_string(seq_len) + (wanted == 1 ? "" : ", one of them held out"));
-  }
-  int64_t held_out = 0;
-  if (options.held_out > 0) {
-    held_out = std::clamp<int64_t>(std::llround(static_cast<double>(sequences) * options.held_out), 1, sequences - 1);
-  }
-  const int64_t train = sequences - held_out;
-  Splits splits;
-  splits.train = std::make_shared<PackedDataset>(file, seq_len, 0, train);
-  if (held_out > 0) splits.validation = std::make_shared<PackedDataset>(file, seq_len, train, held_out);
-  return splits;
+  return options.data.prompt_key.empty() ? split_text(file, options)
+                                         : split_examples(file, options, tokenizer->eos_id());
 }
 
 }  // namespace qwen3::data

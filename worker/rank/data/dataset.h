@@ -17,7 +17,8 @@ struct Sample {
   std::vector<int64_t> positions;  // [S]: position within the document, 0 starts a new one
 };
 
-// Tokenised text packed into sequences (concatenate, then split), with document boundaries kept.
+// Tokenised text packed into sequences, with document boundaries kept: plain text is concatenated, then split;
+// examples of a prompt and a response (data.prompt_key) are packed whole, and only the responses have labels.
 class Dataset {
  public:
   virtual ~Dataset() = default;

@@ -1,5 +1,6 @@
 #include "worker/rank/data/json_line.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
@@ -10,9 +11,13 @@ namespace {
 using Json = nlohmann::json;
 constexpr int kMaxDepth = 64;
 
-class TextReader : public nlohmann::json_sax<Json> {
+std::string quoted(const std::string& key) { return "\"" + key + "\""; }
+
+class StringsReader : public nlohmann::json_sax<Json> {
  public:
-  std::optional<std::string> text;
+  explicit StringsReader(std::span<const std::string> keys) : values(keys.size()), keys_(keys) {}
+
+  std::vector<std::optional<std::string>> values;  // by key
   std::string error;
 
   bool null() override { return other("null"); }
@@ -22,14 +27,16 @@ class TextReader : public nlohmann::json_sax<Json> {
   bool number_float(number_float_t, const string_t&) override { return other("a number"); }
   bool binary(binary_t&) override { return other("binary data"); }
   bool string(string_t& value) override {
-    if (!is_text_) return other("a string");
-    if (text) return fail("\"text\" occurs twice");
-    text = std::move(value);
-    is_text_ = false;
+    if (!wanted_) return other("a string");
+    if (values[*wanted_]) return fail(quoted(keys_[*wanted_]) + " occurs twice");
+    values[*wanted_] = std::move(value);
+    wanted_.reset();
     return true;
   }
   bool key(string_t& name) override {
-    is_text_ = depth_ == 1 && name == "text";
+    wanted_.reset();
+    const auto found = std::find(keys_.begin(), keys_.end(), name);
+    if (depth_ == 1 && found != keys_.end()) wanted_ = static_cast<size_t>(found - keys_.begin());
     return true;
   }
   bool start_object(std::size_t) override { return open("an object"); }
@@ -46,8 +53,12 @@ class TextReader : public nlohmann::json_sax<Json> {
     return false;
   }
   bool other(const std::string& kind) {
-    if (depth_ == 0) return fail("is " + kind + ", wanted an object with a string \"text\"");
-    if (is_text_) return fail("\"text\" is " + kind + ", wanted a string");
+    if (depth_ == 0) {
+      std::string names = quoted(keys_.front());
+      for (const std::string& key : keys_.subspan(1)) names += " and a string " + quoted(key);
+      return fail("is " + kind + ", wanted an object with a string " + names);
+    }
+    if (wanted_) return fail(quoted(keys_[*wanted_]) + " is " + kind + ", wanted a string");
     return true;
   }
   bool open(const std::string& kind) {
@@ -55,17 +66,22 @@ class TextReader : public nlohmann::json_sax<Json> {
     return ++depth_ <= kMaxDepth || fail("nested deeper than " + std::to_string(kMaxDepth));
   }
 
+  std::span<const std::string> keys_;
   int depth_ = 0;
-  bool is_text_ = false;  // the next value is that of "text"
+  std::optional<size_t> wanted_;  // key whose value is next
 };
 
 }  // namespace
 
-std::string text_of_json_line(std::string_view line) {
-  TextReader reader;
+std::vector<std::string> strings_of_json_line(std::string_view line, std::span<const std::string> keys) {
+  StringsReader reader(keys);
   if (!Json::sax_parse(line.begin(), line.end(), &reader)) throw std::runtime_error(reader.error);
-  if (!reader.text) throw std::runtime_error("has no \"text\"");
-  return *std::move(reader.text);
+  std::vector<std::string> strings;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (!reader.values[i]) throw std::runtime_error("has no " + quoted(keys[i]));
+    strings.push_back(*std::move(reader.values[i]));
+  }
+  return strings;
 }
 
 }  // namespace qwen3::data

@@ -77,16 +77,22 @@ std::string digest_of_file(const TextFile& file, const std::string& cache_folder
   return digest;
 }
 
-std::string key_of(const std::vector<TextFile>& files, const std::string& tokenizer_digest,
+std::string key_of(const std::vector<TextFile>& files, const LineKeys& keys, const std::string& tokenizer_digest,
                    const std::string& cache_folder) {
   Hasher hasher;
   hasher.add("version " + std::to_string(kTokenFileVersion) + " tokenizer " + tokenizer_digest + "\n");
+  if (!keys.prompt.empty()) {
+    hasher.add("prompt " + std::to_string(keys.prompt.size()) + ":" + keys.prompt + " response " + keys.response +
+               "\n");
+  }
   for (const TextFile& file : files) {
     const std::string ending = std::filesystem::path(file.path).extension();
     hasher.add((file.jsonl ? "jsonl " : "text ") + ending + " " + digest_of_file(file, cache_folder) + "\n");
   }
   return hasher.hex();
 }
+
+LineKeys line_keys(const OpenOptions& options) { return {options.data.prompt_key, options.data.response_key}; }
 
 // An advisory lock that ends with its holder. Its file says how far the holder is.
 class LockFile {
@@ -146,7 +152,7 @@ void make_token_file(const std::string& path, const OpenOptions& options, const 
   const int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   int64_t done = 0;
   for (const TextFile& file : files) {
-    tokenize_file(file, tokenizer, threads, writer, [&](int64_t consumed) {
+    tokenize_file(file, tokenizer, line_keys(options), threads, writer, [&](int64_t consumed) {
       if (!reporter.due()) return;
       const std::string sentence = "tokenising " + options.data.path + ": " + std::to_string(done + consumed) + " of " +
                                    std::to_string(total) + " bytes, " + std::to_string(writer.tokens()) + " tokens";
@@ -179,7 +185,8 @@ std::shared_ptr<const TokenFile> open_token_file(const OpenOptions& options, con
   std::error_code error;
   std::filesystem::create_directories(options.cache_folder, error);
   if (error) throw std::runtime_error("data cache " + options.cache_folder + ": " + error.message());
-  const std::string stem = options.cache_folder + "/" + key_of(files, tokenizer.digest(), options.cache_folder);
+  const std::string stem =
+      options.cache_folder + "/" + key_of(files, line_keys(options), tokenizer.digest(), options.cache_folder);
   const std::string path = stem + ".tokens";
   if (auto file = open_if_whole(path)) return file;
   LockFile lock(stem + ".lock");

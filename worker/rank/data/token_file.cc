@@ -21,6 +21,14 @@ std::runtime_error token_file_error(const std::string& path, const std::string& 
   return std::runtime_error("token file " + path + ": " + what);
 }
 
+std::FILE* unnamed_file(const std::string& beside) {
+  const std::string folder = std::filesystem::path(beside).parent_path();
+  const int unnamed = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  std::FILE* file = unnamed >= 0 ? ::fdopen(unnamed, "w+b") : std::tmpfile();
+  if (!file) throw token_file_error(beside, std::string("no temporary file: ") + std::strerror(errno));
+  return file;
+}
+
 }  // namespace
 
 TokenFileWriter::TokenFileWriter(const std::string& path, int64_t vocab)
@@ -30,15 +38,14 @@ TokenFileWriter::TokenFileWriter(const std::string& path, int64_t vocab)
   header_.token_bytes = vocab <= 65536 ? 2 : 4;
   file_ = std::fopen(temporary_.c_str(), "wbe");
   if (!file_) throw token_file_error(temporary_, std::strerror(errno));
-  const std::string folder = std::filesystem::path(path).parent_path();
-  const int unnamed = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-  ends_ = unnamed >= 0 ? ::fdopen(unnamed, "w+b") : std::tmpfile();
-  if (!ends_) throw token_file_error(path, std::string("no temporary file: ") + std::strerror(errno));
+  for (std::FILE** list : {&ends_, &responses_}) *list = unnamed_file(path);
   write(file_, &header_, sizeof(header_));
 }
 
 TokenFileWriter::~TokenFileWriter() {
-  if (ends_) std::fclose(ends_);
+  for (std::FILE* list : {ends_, responses_}) {
+    if (list) std::fclose(list);
+  }
   if (!file_) return;
   std::fclose(file_);
   ::unlink(temporary_.c_str());
@@ -64,15 +71,22 @@ void TokenFileWriter::end_document() {
   write(ends_, &header_.tokens, sizeof(header_.tokens));
 }
 
+void TokenFileWriter::begin_response() {
+  header_.has_responses = 1;
+  write(responses_, &header_.tokens, sizeof(header_.tokens));
+}
+
 void TokenFileWriter::finish() {
   const uint64_t end = sizeof(header_) + header_.tokens * header_.token_bytes;
   header_.documents_offset = (end + 7) / 8 * 8;
   const char padding[8] = {};
   write(file_, padding, header_.documents_offset - end);
-  std::rewind(ends_);
   std::vector<char> buffer(1 << 20);
-  for (std::size_t got; (got = std::fread(buffer.data(), 1, buffer.size(), ends_)) > 0;) {
-    write(file_, buffer.data(), got);
+  for (std::FILE* list : {ends_, responses_}) {
+    std::rewind(list);
+    for (std::size_t got; (got = std::fread(buffer.data(), 1, buffer.size(), list)) > 0;) {
+      write(file_, buffer.data(), got);
+    }
   }
   std::rewind(file_);
   write(file_, &header_, sizeof(header_));
@@ -97,10 +111,11 @@ TokenFile::TokenFile(const std::string& path) {
   const bool known = std::memcmp(header.magic, kMagic, sizeof(header.magic)) == 0 &&
                      header.version == kTokenFileVersion && (header.token_bytes == 2 || header.token_bytes == 4);
   // Each bound before the product that needs it, so that nothing overflows.
+  const uint64_t lists = known && header.has_responses == 1 ? 2 : 1;
   const bool whole = known && header.tokens <= mapped_bytes_ && header.documents <= mapped_bytes_ / 8 &&
                      header.documents_offset % 8 == 0 && header.documents_offset <= mapped_bytes_ &&
                      header.documents_offset >= sizeof(header) + header.tokens * header.token_bytes &&
-                     header.documents_offset + header.documents * 8 == mapped_bytes_;
+                     header.documents_offset + header.documents * 8 * lists == mapped_bytes_;
   if (!whole) {
     ::munmap(data, mapped_bytes_);
     throw token_file_error(path, known ? "is cut short" : "is not a token file of this version");
@@ -108,7 +123,9 @@ TokenFile::TokenFile(const std::string& path) {
   const char* const bytes = static_cast<const char*>(data);
   if (header.token_bytes == 2) narrow_ = reinterpret_cast<const uint16_t*>(bytes + sizeof(header));
   if (header.token_bytes == 4) wide_ = reinterpret_cast<const uint32_t*>(bytes + sizeof(header));
-  ends_ = {reinterpret_cast<const uint64_t*>(bytes + header.documents_offset), header.documents};
+  const auto* first = reinterpret_cast<const uint64_t*>(bytes + header.documents_offset);
+  ends_ = {first, header.documents};
+  if (lists == 2) responses_ = {first + header.documents, header.documents};
 }
 
 TokenFile::~TokenFile() { ::munmap(const_cast<TokenFileHeader*>(header_), mapped_bytes_); }

@@ -1,5 +1,6 @@
 // Tokenised text on disk: a header, the token ids (2 bytes each where the vocabulary fits, else 4), and where each
-// document ends. Little-endian, memory-mapped by its readers, never changed once it has its name.
+// document ends; of examples with a prompt and a response also where each response begins. Little-endian, memory-mapped
+// by its readers, never changed once it has its name.
 #pragma once
 #include <cstdint>
 #include <cstdio>
@@ -9,7 +10,7 @@
 
 namespace qwen3::data {
 
-inline constexpr uint32_t kTokenFileVersion = 1;
+inline constexpr uint32_t kTokenFileVersion = 2;
 
 struct TokenFileHeader {
   char magic[8];  // "Q3TOKENS"
@@ -19,6 +20,7 @@ struct TokenFileHeader {
   uint64_t documents;
   uint64_t largest_id;
   uint64_t documents_offset;  // in bytes, of `documents` uint64: index of the token after the document's last
+  uint64_t has_responses;     // 1: after those another `documents` uint64: index of the response's first token
 };
 
 // Writes a token file under a temporary name; finish() gives it its name. All methods throw std::runtime_error.
@@ -32,6 +34,8 @@ class TokenFileWriter {
 
   void append(std::span<const int32_t> ids);
   void end_document();
+  // What follows in this document is its response. Called for every document or for none.
+  void begin_response();
   int64_t tokens() const { return static_cast<int64_t>(header_.tokens); }
   void finish();
 
@@ -41,7 +45,8 @@ class TokenFileWriter {
   std::string path_;
   std::string temporary_;
   std::FILE* file_ = nullptr;
-  std::FILE* ends_ = nullptr;  // an unnamed file: the ends, until the tokens are complete
+  std::FILE* ends_ = nullptr;       // an unnamed file: the ends, until the tokens are complete
+  std::FILE* responses_ = nullptr;  // an unnamed file: the responses' begins
   TokenFileHeader header_;
 };
 
@@ -60,12 +65,15 @@ class TokenFile {
   int64_t token(int64_t index) const { return narrow_ ? narrow_[index] : wide_[index]; }
   // Of each document, the index of the token after its last; rising, the last one is tokens().
   std::span<const uint64_t> document_ends() const { return ends_; }
+  // Of each document, the index of its response's first token; empty: the documents are plain text.
+  std::span<const uint64_t> response_begins() const { return responses_; }
 
  private:
   const TokenFileHeader* header_ = nullptr;
   const uint16_t* narrow_ = nullptr;  // one of the two is set
   const uint32_t* wide_ = nullptr;
   std::span<const uint64_t> ends_;
+  std::span<const uint64_t> responses_;
   std::size_t mapped_bytes_ = 0;
 };
 

@@ -99,36 +99,44 @@ void tokenize_text(const TextFile& file, const tokenizer::Tokenizer& tokenizer, 
   writer.end_document();
 }
 
-void tokenize_json_lines(const TextFile& file, const tokenizer::Tokenizer& tokenizer, int threads,
+void tokenize_json_lines(const TextFile& file, const tokenizer::Tokenizer& tokenizer, const LineKeys& keys, int threads,
                          TokenFileWriter& writer, const std::function<void(int64_t)>& progress) {
   Pending pending(file);
-  std::vector<std::string> documents;
-  std::size_t bytes = 0;  // of documents
+  const bool pairs = !keys.prompt.empty();
+  const std::vector<std::string> wanted =
+      pairs ? std::vector<std::string>{keys.prompt, keys.response} : std::vector<std::string>{"text"};
+  std::vector<std::string> texts;  // of each document its texts, in the order of `wanted`
+  std::size_t bytes = 0;           // of texts
   const auto flush = [&] {
-    const std::vector<std::string_view> views(documents.begin(), documents.end());
+    const std::vector<std::string_view> views(texts.begin(), texts.end());
     const auto batch = tokenizer.encode_batch(views, threads);
     if (!batch.ok()) pending.fail(pending.line(), "or one before it: " + std::string(batch.status().message()));
-    for (const std::vector<int32_t>& ids : *batch) {
-      writer.append(ids);
+    for (std::size_t i = 0; i < batch->size(); ++i) {
+      if (pairs && i % 2 == 1) writer.begin_response();
+      writer.append((*batch)[i]);
+      if (pairs && i % 2 == 0) continue;
       writer.append(std::vector<int32_t>{tokenizer.eos_id()});
       writer.end_document();
     }
-    documents.clear();
+    texts.clear();
     bytes = 0;
     progress(pending.consumed());
   };
   const auto take_line = [&](std::string_view line) {
     if (line.find_first_not_of(" \t\r\n") == std::string_view::npos) return;
     if (const auto bad = tokenizer::find_invalid_utf8(line)) pending.fail_utf8(*bad);
-    std::string text;
+    std::vector<std::string> strings;
     try {
-      text = text_of_json_line(line);
+      strings = strings_of_json_line(line, wanted);
+      if (pairs && strings.back().empty()) throw std::runtime_error("\"" + keys.response + "\" is empty");
     } catch (const std::runtime_error& e) {
       pending.fail(pending.line(), e.what());
     }
-    if (text.empty()) return;
-    bytes += text.size();
-    documents.push_back(std::move(text));
+    if (strings.back().empty()) return;
+    for (std::string& text : strings) {
+      bytes += text.size();
+      texts.push_back(std::move(text));
+    }
     if (bytes >= kReadBytes) flush();
   };
   std::size_t searched = 0;  // bytes of pending.text() without a line end
@@ -146,10 +154,14 @@ void tokenize_json_lines(const TextFile& file, const tokenizer::Tokenizer& token
 
 }  // namespace
 
-void tokenize_file(const TextFile& file, const tokenizer::Tokenizer& tokenizer, int threads, TokenFileWriter& writer,
-                   const std::function<void(int64_t)>& progress) {
-  file.jsonl ? tokenize_json_lines(file, tokenizer, threads, writer, progress)
-             : tokenize_text(file, tokenizer, threads, writer, progress);
+void tokenize_file(const TextFile& file, const tokenizer::Tokenizer& tokenizer, const LineKeys& keys, int threads,
+                   TokenFileWriter& writer, const std::function<void(int64_t)>& progress) {
+  if (file.jsonl) return tokenize_json_lines(file, tokenizer, keys, threads, writer, progress);
+  if (!keys.prompt.empty()) {
+    throw std::runtime_error("data file " + file.path + ": prompt_key \"" + keys.prompt +
+                             "\" needs JSON lines, wanted a name in .jsonl, .jsonl.gz or .jsonl.zst");
+  }
+  tokenize_text(file, tokenizer, threads, writer, progress);
 }
 
 }  // namespace qwen3::data
