@@ -25,7 +25,7 @@ MAY_INCLUDE = {
     "worker/daemon": ["spec", "spec/config", "proto", "qwen3", "worker/channel"],
     "worker/rank": ["spec", "spec/config", "tokenizer", "checkpoint", "kernels", "model", "parallel", "qwen3",
                     "worker/channel", "worker/rank/data", "worker/rank/metrics"],
-    "worker/rank/data": ["spec", "tokenizer"],
+    "worker/rank/data": ["spec", "tokenizer", "checkpoint"],
     "worker/rank/metrics": ["spec"],
     "client": ["spec", "spec/config", "checkpoint", "tokenizer", "proto", "qwen3"],
 }

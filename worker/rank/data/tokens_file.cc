@@ -114,8 +114,10 @@ class TokensFile final : public Dataset {
     };
     const std::string range = "0 to " + std::to_string(limits_.vocab - 1) + ", an entry of the model's vocabulary";
     const auto in_vocabulary = [&](int64_t id) { return id >= 0 && id < limits_.vocab; };
-    for (int64_t s = 0; s < length_; ++s) {
+    for (int64_t s = 0; s < length_; ++s) {  // before the labels, which may be made of them
       if (!in_vocabulary(sample.ids[s])) bad("ids", s, sample.ids[s], range);
+    }
+    for (int64_t s = 0; s < length_; ++s) {
       if (sample.labels[s] != kNoLabel && !in_vocabulary(sample.labels[s])) {
         bad("labels", s, sample.labels[s], range + ", or -100 where there is no target");
       }
