@@ -12,12 +12,14 @@
 
 #include "checkpoint/hf/export.h"
 #include "checkpoint/reader.h"
+#include "checkpoint/tensor_source.h"
 #include "kernels/cpu/recycling_allocator.h"
 #include "parallel/mesh.h"
 #include "worker/rank/checkpointer.h"
 #include "worker/rank/data/dataset.h"
 #include "worker/rank/rendezvous.h"
 #include "worker/rank/trainer.h"
+#include "worker/rank/weights.h"
 #include "worker/rank/wire.h"
 
 namespace qwen3::rank {
@@ -91,6 +93,12 @@ class Run {
           checkpointer_.restore(assignment_.initial_load_folder(),
                                 {.training_state = !model_only, .expert_bias = spec_.moe.expert_bias_load});
       if (!model_only) state_ = loaded;
+    } else if (!spec_.init_hf_folder.empty()) {
+      const auto source = checkpoint::open_hf_source(spec_.init_hf_folder);
+      if (!source.ok()) throw std::runtime_error(std::string(source.status().message()));
+      load_weights(**source, spec_.init_hf_folder, trainer_.model());
+      std::printf("initial weights from %s\n", spec_.init_hf_folder.c_str());
+      std::fflush(stdout);
     }
   }
 
