@@ -36,8 +36,19 @@ std::string replaced(std::string text, const std::string& from, const std::strin
   return text;
 }
 
+// What the fine-tuning example names, below the folder that paths are seen from.
+void write_fine_tuning_files(const StubDataRoot& root) {
+  root.file("configs/finetune_example.jsonl");
+  root.file("assets/hf/Qwen3-0.6B/tokenizer.json");
+  std::ofstream(root.file("assets/hf/Qwen3-0.6B/config.json"))
+      << R"({"model_type": "qwen3", "hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16,
+             "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 3072, "vocab_size": 151936,
+             "rope_theta": 1000000, "max_position_embeddings": 40960, "tie_word_embeddings": true})";
+}
+
 // The files of configs/, by name.
 std::map<std::string, ParsedJob> shipped(const StubDataRoot& root) {
+  write_fine_tuning_files(root);
   std::map<std::string, ParsedJob> jobs;
   for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(QWEN3_SOURCE_DIR) / "configs")) {
     if (entry.path().extension() != ".toml") continue;
@@ -97,6 +108,35 @@ TEST(ConfigFiles, TheQuickstartRuns400StepsOf1024TokensOnTwoRanks) {
   EXPECT_EQ(run.lr_schedule.decay_steps, 120);
   EXPECT_TRUE(run.validation.enable);
   EXPECT_TRUE(run.checkpoint.last_save_in_hf);
+}
+
+TEST(ConfigFiles, TheFineTuningExampleTrainsResponsesFromAReleasesWeights) {
+  const StubDataRoot root;
+  write_fine_tuning_files(root);
+  const std::string path = std::string(QWEN3_SOURCE_DIR) + "/configs/finetune_0.6B.toml";
+  const ParsedJob job = load_job(read_file(path), "finetune_0.6B.toml", root.path(), {}, root.environment());
+  ASSERT_THAT(job.errors, IsEmpty());
+  const RunSpec run = run_spec_from_job(job.spec, root.environment());
+  EXPECT_EQ(run.init_hf_folder, root.path() + "/assets/hf/Qwen3-0.6B");
+  EXPECT_EQ(run.data.prompt_key, "prompt");
+  EXPECT_EQ(run.data.response_key, "response");
+  EXPECT_EQ(run.data.path, root.path() + "/configs/finetune_example.jsonl");
+}
+
+TEST(ConfigFiles, AFineTuningRunNeedsItsKeysAndItsLines) {
+  const StubDataRoot root;
+  const auto errors = [&](const std::string& keys) {
+    return load_job("[model]\nflavor = \"debugmodel\"\n[training]\n" + keys, "t.toml", root.path(), {},
+                    root.environment())
+        .errors;
+  };
+  EXPECT_THAT(errors("prompt_key = \"q\"\n"),
+              ElementsAre("t.toml:4: training.prompt_key is \"q\", but dataset_path names no JSON lines with prompts "
+                          "and responses"));
+  root.file("pairs.jsonl");
+  EXPECT_THAT(
+      errors("prompt_key = \"q\"\nresponse_key = \"q\"\ndataset_path = \"pairs.jsonl\"\n"),
+      ElementsAre(HasSubstr("t.toml:5: training.response_key is \"q\"; with a prompt_key it must name another")));
 }
 
 TEST(ConfigFiles, TorchtitansOwnRunsAreRefusedOnlyForC4) {
