@@ -139,6 +139,7 @@ int main(int argc, char** argv) {
   } else if (behaviour == "hang, deaf to its socket") {  // so that only the kernel can end it
     while (true) ::pause();
   } else if (behaviour == "crash") {
+    ::signal(SIGSEGV, SIG_DFL);  // a sanitizer's handler would make it an exit
     ::raise(SIGSEGV);
   } else if (behaviour == "fail") {
     fail(channel, /*peer_lost=*/false);
