@@ -26,6 +26,16 @@ CASES = {
 }  # fmt: skip
 
 
+def in_order(data):
+    """safetensors writes metadata in a random order; here by name, so that the same values are the same bytes."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
 def main():
     tensors, metadata = {}, {"made_by": f"transformers {transformers.__version__}, torch {torch.__version__}; remake: make goldens"}
     for case, (head_dim, theta, length, scaling) in CASES.items():
@@ -38,7 +48,7 @@ def main():
         tensors[f"{case}.attention_factor"] = torch.tensor([attention], dtype=torch.float64)
         metadata[case] = json.dumps(dict(model_type="qwen3", **sizes))
     path = pathlib.Path(__file__).parent / "yarn.safetensors"
-    safetensors.torch.save_file(tensors, path, metadata)
+    path.write_bytes(in_order(safetensors.torch.save(tensors, metadata)))
     print(f"{path.name}: {path.stat().st_size} bytes")
 
 
