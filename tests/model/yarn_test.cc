@@ -11,7 +11,7 @@ namespace {
 
 TEST(Yarn, CosAndSinAreTransformersToTheBit) {
   const golden::Golden golden("yarn.safetensors");
-  const at::Tensor positions = at::tensor({{0, 1, 37, 40'000}}, at::kLong);
+  const at::Tensor positions = at::tensor(at::ArrayRef<int64_t>({0, 1, 37, 40'000})).unsqueeze(0);
   for (const char* name : {"qwen3", "small_head", "own_betas", "own_attention", "mscale", "no_original", "step"}) {
     SCOPED_TRACE(name);
     const auto model = spec::parse_hf_config(golden.text(name));
