@@ -101,14 +101,23 @@ TEST_F(StartFromFolder, ARestartTakesTheCheckpointAndNotTheFolder) {
   EXPECT_EQ(again.result.result().state_digest(), first.result.result().state_digest());
 }
 
-// The same microbatches, the same sum: bit by bit, though one is in the run and the other long after it.
-TEST_F(StartFromFolder, AnEvaluationOfACheckpointSaysWhatTheRunsValidationSaid) {
+class EvaluationAfterTraining : public StartFromFolder, public ::testing::WithParamInterface<bool> {};
+
+// The same microbatches, the same sum: bit by bit, though one is in the run and the other long after it. A mixture of
+// experts brings its routers' biases along, which here are large enough to decide the routing.
+TEST_P(EvaluationAfterTraining, SaysWhatTheRunsValidationSaid) {
+  if (GetParam()) {
+    shape_ = tiny_moe_shape();
+    shape_.vocab = 2048;
+    write_hf_folder(folder_ + "/hf", shape_);
+  }
   const std::string held_out = folder_ + "/held_out.txt";
   { std::ofstream(held_out) << std::string(300, 'x') + " to be, or not to be: " + std::string(200, 'y'); }
   v1::JobSpec spec = tiny_job();
   spec.mutable_validation()->set_enable(true);
   spec.mutable_validation()->set_dataset_path(held_out);
   spec.mutable_validation()->set_local_batch_size(2);
+  spec.mutable_moe()->set_load_balance_coeff(0.5);
   const GangOutcome trained = run(spec, 1);
   ASSERT_EQ(trained.error, "");
   ASSERT_TRUE(trained.result.result().has_validation());
@@ -132,6 +141,9 @@ TEST_F(StartFromFolder, AnEvaluationOfACheckpointSaysWhatTheRunsValidationSaid) 
     EXPECT_EQ(evaluated.result.evaluation().step(), 3);
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Models, EvaluationAfterTraining, ::testing::Bool(),
+                         [](const auto& info) { return std::string(info.param ? "Moe" : "Dense"); });
 
 TEST_F(StartFromFolder, FineTuningOnPairsMakesTheirLossFall) {
   v1::JobSpec spec = tiny_job();
