@@ -89,10 +89,12 @@ Result parity(Context& context, const ParityOptions& options) {
   const auto scratch =
       Scratch::make(options.work_dir.empty() ? fs::temp_directory_path().string() : absolute_path(options.work_dir));
   if (!scratch.ok()) return scratch.status();
-  std::string tokens = reference.empty() ? absolute_path(options.tokens) : reference;
+  std::string tokens = absolute_path(options.tokens);
   if (tokens.empty()) {
     tokens = scratch->file("tokens.safetensors");
-    if (absl::Status status = write_random_tokens(model, tokens); !status.ok()) return status;
+    const absl::Status written =
+        reference.empty() ? write_random_tokens(model, tokens) : extract_tokens(reference, tokens);
+    if (!written.ok()) return written;
   }
 
   std::optional<Result> stopped;  // what the command returns when an evaluation gave no logits
