@@ -3,7 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <vector>
 
+#include "client/watch.h"
+#include "spec/config/data_root.h"
+#include "tests/checkpoint/hf_scene.h"
 #include "tests/e2e/service_fixture.h"
 
 namespace qwen3::e2e {
@@ -68,6 +72,44 @@ TEST(EngineService, AWarmStartBeginsWithTheOtherJobsWeights) {
   const v1::Job warm = run(service, spec);
   ASSERT_EQ(warm.state(), v1::JOB_STATE_SUCCEEDED) << warm.DebugString();
   EXPECT_LT(warm.result().first_loss(), cold.result().first_loss() - 0.1);  // it does not begin anew
+}
+
+// The published and debug mixtures of experts are too large for a test, so a Hugging Face folder says how large it is.
+TEST(EngineService, AMixtureOfExpertsTrainsAlikeOnOneAndTwoRanksAndTellsItsLoad) {
+  Service service(/*workers=*/2);
+  spec::ModelShape model = checkpoint::testing::tiny_moe();
+  model.vocab = 2048;
+  const std::string folder = service.dir() + "/tiny-moe";
+  checkpoint::testing::hf_scene(model).write(folder);
+  const auto spec = [&](int slots) {
+    v1::JobSpec spec = service.small_job(slots, /*steps=*/3);
+    spec.mutable_model()->clear_flavor();
+    spec.mutable_model()->set_init("hf:" + folder);
+    spec.mutable_model()->set_tokenizer_path(spec::config::default_data_root() + "/tokenizers/qwen3-2048.tiktoken");
+    spec.mutable_moe()->set_aux_loss_coeff(1e-2);
+    spec.mutable_moe()->set_aux_loss_scope("global_batch");
+    return spec;
+  };
+  const v1::Job two = run(service, spec(2)), one = run(service, spec(1));
+  ASSERT_EQ(two.state(), v1::JOB_STATE_SUCCEEDED) << two.DebugString();
+  EXPECT_EQ(two.result().final_loss_hex(), one.result().final_loss_hex());
+  EXPECT_EQ(two.result().state_digest(), one.result().state_digest());
+
+  std::vector<v1::StepReport> reports;
+  const auto client = service.patient_client();
+  const absl::Status end = client::watch_metrics(
+      *client, two.name(), {.follow = false},
+      [&](const v1::MetricRecord& record, const std::string&) { reports.push_back(record.report()); });
+  ASSERT_TRUE(end.ok()) << end;
+  ASSERT_THAT(reports, SizeIs(3));
+  for (const v1::StepReport& report : reports) {
+    ASSERT_EQ(report.moe().max_over_mean_size(), model.layers);
+    for (const double load : report.moe().max_over_mean()) {
+      EXPECT_GE(load, 1);
+      EXPECT_LE(load, static_cast<double>(model.experts) / static_cast<double>(model.experts_per_token));
+    }
+    EXPECT_GT(report.moe().aux_loss(), 0);
+  }
 }
 
 }  // namespace
