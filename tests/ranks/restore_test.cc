@@ -102,7 +102,7 @@ TEST_F(Restore, AWarmStartTakesOrLeavesTheExpertBias) {
   const std::string biasless = run_steps(without, 0, 1, "");
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& devices) {
     rank::Trainer trainer(run, devices, {std::make_shared<SyntheticText>(50, 24, 101), nullptr});
-    rank::Checkpointer checkpointer(run, devices, trainer.model(), {folder_, 9, "{}"}, nullptr, nullptr);
+    rank::Checkpointer checkpointer(run, devices, trainer.model(), {folder_.path(), 9, "{}"}, nullptr, nullptr);
     const at::Tensor& bias = trainer.model().buffers().front().value;
     checkpointer.restore(trained, {.training_state = false, .expert_bias = false});
     EXPECT_EQ(bias.abs().max().item<float>(), 0);
