@@ -18,7 +18,10 @@ class ClientStream final : public grpc::ClientBidiReactor<Out, In> {
   using Reactor = grpc::ClientBidiReactor<Out, In>;
   struct Handlers {
     std::function<void(In)> on_message;
-    std::function<void(grpc::Status)> on_closed;
+    // Gets the stream itself, to be destroyed on another thread: when the last reference to a channel goes on one of
+    // gRPC's callback threads, gRPC 1.51 joins that thread from itself, ignores the error, and aborts later
+    // (grpc/grpc#32584, #37858).
+    std::function<void(std::shared_ptr<ClientStream>, grpc::Status)> on_closed;
   };
   // A peer that reads so slowly that this many messages wait is cut off.
   static constexpr size_t kMaxQueued = 4096;
@@ -71,8 +74,8 @@ class ClientStream final : public grpc::ClientBidiReactor<Out, In> {
   }
 
   void OnDone(const grpc::Status& status) override {
-    const std::shared_ptr<ClientStream> self = std::move(self_);
-    handlers_.on_closed(status);
+    const Handlers handlers = std::move(handlers_);  // the stream may be gone before on_closed returns
+    handlers.on_closed(std::move(self_), status);
   }
 
   // REQUIRES: mutex_ is held, the stream has not ended.

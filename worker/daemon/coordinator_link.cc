@@ -79,16 +79,16 @@ void CoordinatorLink::open() {
   if (closed_ || session_) return;
   probe_answered_ = silent_ = false;
   heard_ = EventLoop::Clock::now();
-  session_ = Session::open(
-      [this](grpc::ClientContext* context, Session::Reactor* reactor) {
-        session_stub_->async()->Session(context, reactor);
-      },
-      {.on_message =
-           [this, loop = loop_](CoordinatorMessage message) {
-             loop->post([this, message = std::move(message)] { on_session_message(message); });
-           },
-       .on_closed = [this, loop = loop_](
-                        const grpc::Status& status) { loop->post([this, status] { on_session_closed(status); }); }});
+  session_ = Session::open([this](grpc::ClientContext* context,
+                                  Session::Reactor* reactor) { session_stub_->async()->Session(context, reactor); },
+                           {.on_message =
+                                [this, loop = loop_](CoordinatorMessage message) {
+                                  loop->post([this, message = std::move(message)] { on_session_message(message); });
+                                },
+                            .on_closed =
+                                [this, loop = loop_](std::shared_ptr<Session> stream, const grpc::Status& status) {
+                                  loop->post([this, stream = std::move(stream), status] { on_session_closed(status); });
+                                }});
   WorkerMessage message;
   *message.mutable_hello() = handlers_.hello();
   session_->send(std::move(message));
@@ -172,8 +172,10 @@ void CoordinatorLink::open_records() {
         records_stub_->async()->PushRecords(context, reactor);
       },
       {.on_message = [this, loop = loop_](const RecordAck& ack) { loop->post([this, ack] { on_record_ack(ack); }); },
-       .on_closed = [this, loop = loop_](
-                        const grpc::Status& status) { loop->post([this, status] { on_records_closed(status); }); }});
+       .on_closed =
+           [this, loop = loop_](std::shared_ptr<Records> stream, const grpc::Status& status) {
+             loop->post([this, stream = std::move(stream), status] { on_records_closed(status); });
+           }});
   push_records();
 }
 
