@@ -59,4 +59,8 @@ class ShardedModel {
   bool last_microbatch_ = false;
 };
 
+// Plain seams, but for `around`, which is the model's. A model is built before it can be sharded, so `sharded` may be
+// constructed later: it is first used in a forward.
+model::Seams sharded_seams(ShardedModel& sharded);
+
 }  // namespace qwen3::parallel

@@ -296,9 +296,7 @@ TEST(BrokenHfFolder, NoChangedTextOfConfigOrIndexBreaksTheReader) {
       const auto reader = HfReader::open(folder.path());
       if (!reader.ok()) continue;
       for (const SourceTensor& tensor : (*reader)->tensors()) {
-        int64_t count = 1;
-        for (const int64_t size : tensor.shape) count *= size;
-        std::vector<std::byte> values(static_cast<size_t>(count * 4));
+        std::vector<std::byte> values(static_cast<size_t>(testing::count_of(tensor.shape) * 4));
         ASSERT_TRUE((*reader)->read_rows(tensor.name, 0, tensor.shape[0], values, Dtype::kFloat32).ok());
       }
     }

@@ -119,9 +119,7 @@ TEST_F(Conversion, EveryFlavorKeepsItsNamesAndIndexWithAllLayersAndReducedSizes)
     // Names and shapes at full size.
     int64_t elements = 0;
     for (const HfTensor& tensor : hf_tensors(flavor)) {
-      int64_t count = 1;
-      for (const int64_t size : tensor.shape) count *= size;
-      elements += count;
+      elements += testing::count_of(tensor.shape);
       const auto target = find_hf_name(flavor, tensor.name);
       ASSERT_TRUE(target.has_value()) << tensor.name;
       ASSERT_EQ(target->shape, tensor.shape) << tensor.name;

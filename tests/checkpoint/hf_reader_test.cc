@@ -15,6 +15,7 @@
 namespace qwen3::checkpoint {
 namespace {
 
+using testing::count_of;
 using ::testing::HasSubstr;
 using testing::hf_scene;
 using testing::HfLayout;
@@ -22,12 +23,6 @@ using testing::HfScene;
 using testing::TemporaryFolder;
 using testing::tiny_dense;
 using testing::tiny_moe;
-
-int64_t count_of(const std::vector<int64_t>& shape) {
-  int64_t count = 1;
-  for (const int64_t size : shape) count *= size;
-  return count;
-}
 
 std::vector<float> read(const TensorSource& source, const std::string& name, int64_t row, int64_t rows,
                         int64_t row_size) {

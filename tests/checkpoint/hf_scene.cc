@@ -16,12 +16,6 @@
 namespace qwen3::checkpoint::testing {
 namespace {
 
-int64_t count_of(const std::vector<int64_t>& shape) {
-  int64_t count = 1;
-  for (const int64_t size : shape) count *= size;
-  return count;
-}
-
 nlohmann::ordered_json config_of(const spec::ModelShape& model, Dtype dtype) {
   const bool moe = model.experts > 0;
   nlohmann::ordered_json config = {{"architectures", {moe ? "Qwen3MoeForCausalLM" : "Qwen3ForCausalLM"}},

@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "checkpoint/float_conversion.h"
 #include "checkpoint/hf/export.h"
+#include "tests/checkpoint/hf_scene.h"
 #include "tests/checkpoint/scene.h"
 #include "tokenizer/tokenizer.h"
 
@@ -19,30 +20,12 @@ namespace qwen3::checkpoint {
 namespace {
 
 using testing::bytes_of;
+using testing::count_of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::ramp;
 using testing::TemporaryFolder;
-
-spec::ModelShape tiny(bool tied) {
-  return {.flavor = "tiny",
-          .dim = 8,
-          .layers = 2,
-          .heads = 3,
-          .kv_heads = 1,
-          .head_dim = 4,
-          .ffn_hidden = 20,
-          .vocab = 300,
-          .rope_theta = 1e6,
-          .max_seq_len = 64,
-          .tied = tied};
-}
-
-int64_t count_of(const std::vector<int64_t>& shape) {
-  int64_t count = 1;
-  for (const int64_t size : shape) count *= size;
-  return count;
-}
+using testing::tiny_dense;
 
 // Values of the i-th tensor: 1/3 apart, so that 16 bits need rounding.
 std::vector<float> values_of(size_t index, const std::vector<int64_t>& shape) {
@@ -101,7 +84,7 @@ std::string small_tiktoken() {
 absl::Status export_tiny(const TemporaryFolder& folder, bool tied, const HfExport& options) {
   const auto reader = Reader::open(folder.file("checkpoint"));
   if (!reader.ok()) return reader.status();
-  return export_hf(*reader, tiny(tied), options, folder.file("hf"));
+  return export_hf(*reader, tiny_dense(tied), options, folder.file("hf"));
 }
 
 TEST(HfNames, AreThoseOfTransformers) {
@@ -196,7 +179,7 @@ TEST(FloatConversion, Bfloat16IsTheNearestOfItsNeighbours) {
 
 TEST(HfExport, ATiedModelHasItsWeightsUnderHfsNamesAndNoHead) {
   const TemporaryFolder folder;
-  const auto tensors = hf_tensors(tiny(/*tied=*/true));
+  const auto tensors = hf_tensors(tiny_dense(/*tied=*/true));
   commit(folder.file("checkpoint"), tensors, /*ranks=*/2);
   ASSERT_TRUE(export_tiny(folder, true, {}).ok()) << export_tiny(folder, true, {});
   EXPECT_THAT(testing::names_in(folder.file("hf")),
@@ -221,7 +204,7 @@ TEST(HfExport, ATiedModelHasItsWeightsUnderHfsNamesAndNoHead) {
 
 TEST(HfExport, AnUntiedModelHasAHead) {
   const TemporaryFolder folder;
-  commit(folder.file("checkpoint"), hf_tensors(tiny(/*tied=*/false)));
+  commit(folder.file("checkpoint"), hf_tensors(tiny_dense(/*tied=*/false)));
   ASSERT_TRUE(export_tiny(folder, false, {}).ok());
   EXPECT_THAT(read_safetensors_header(folder.file("hf/model.safetensors"))->tensors.at("lm_head.weight").shape,
               ElementsAre(300, 8));
@@ -230,7 +213,7 @@ TEST(HfExport, AnUntiedModelHasAHead) {
 
 TEST(HfExport, SixteenBitWeightsAreTheRoundedOnes) {
   const TemporaryFolder folder;
-  const auto tensors = hf_tensors(tiny(true));
+  const auto tensors = hf_tensors(tiny_dense(true));
   commit(folder.file("checkpoint"), tensors);
   for (const std::string dtype : {"bfloat16", "float16"}) {
     ASSERT_TRUE(export_tiny(folder, true, {.dtype = dtype}).ok());
@@ -249,12 +232,12 @@ TEST(HfExport, SixteenBitWeightsAreTheRoundedOnes) {
 
 TEST(HfExport, LargeWeightsAreCutIntoFilesWithAnIndex) {
   const TemporaryFolder folder;
-  const auto tensors = hf_tensors(tiny(false));
+  const auto tensors = hf_tensors(tiny_dense(false));
   commit(folder.file("checkpoint"), tensors);
   ASSERT_TRUE(export_tiny(folder, false, {.max_file_bytes = 4000}).ok());
   const auto index = nlohmann::json::parse(testing::read_bytes(folder.file("hf/model.safetensors.index.json")));
   EXPECT_EQ(index["weight_map"].size(), tensors.size());
-  EXPECT_EQ(index["metadata"]["total_size"], 4 * spec::parameter_count(tiny(false)));
+  EXPECT_EQ(index["metadata"]["total_size"], 4 * spec::parameter_count(tiny_dense(false)));
 
   std::set<std::string> files;
   for (const HfTensor& tensor : tensors) {
@@ -278,7 +261,7 @@ TEST(HfExport, LargeWeightsAreCutIntoFilesWithAnIndex) {
 
 TEST(HfExport, TheConfigHasEveryFieldOfTheModel) {
   const TemporaryFolder folder;
-  commit(folder.file("checkpoint"), hf_tensors(tiny(true)));
+  commit(folder.file("checkpoint"), hf_tensors(tiny_dense(true)));
   ASSERT_TRUE(export_tiny(folder, true, {}).ok());
   const auto wanted = nlohmann::json::parse(R"({
     "architectures": ["Qwen3ForCausalLM"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": null,
@@ -292,7 +275,7 @@ TEST(HfExport, TheConfigHasEveryFieldOfTheModel) {
 
 TEST(HfExport, ATiktokenFileBecomesATokenizerJsonThatEncodesAlike) {
   const TemporaryFolder folder;
-  commit(folder.file("checkpoint"), hf_tensors(tiny(true)));
+  commit(folder.file("checkpoint"), hf_tensors(tiny_dense(true)));
   testing::write_bytes(folder.file("small.tiktoken"), small_tiktoken());
   ASSERT_TRUE(export_tiny(folder, true, {.tokenizer = folder.file("small.tiktoken")}).ok());
 
@@ -320,7 +303,7 @@ TEST(HfExport, ATiktokenFileBecomesATokenizerJsonThatEncodesAlike) {
 
 TEST(HfExport, WithoutATokenizerTheFullVocabularyHasQwen3sIds) {
   const TemporaryFolder folder;
-  spec::ModelShape model = tiny(true);
+  spec::ModelShape model = tiny_dense(true);
   model.vocab = 151936;
   commit(folder.file("checkpoint"), hf_tensors(model));
   ASSERT_TRUE(export_hf(Reader::open(folder.file("checkpoint")).value(), model, {}, folder.file("hf")).ok());
@@ -331,7 +314,7 @@ TEST(HfExport, WithoutATokenizerTheFullVocabularyHasQwen3sIds) {
 
 TEST(HfExport, AnEarlierExportIsReplacedAndAnythingElseIsKept) {
   const TemporaryFolder folder;
-  commit(folder.file("checkpoint"), hf_tensors(tiny(true)));
+  commit(folder.file("checkpoint"), hf_tensors(tiny_dense(true)));
   std::filesystem::create_directories(folder.file("hf"));
   testing::write_bytes(folder.file("hf/thesis.txt"), "years of work");
   EXPECT_TRUE(absl::IsAlreadyExists(export_tiny(folder, true, {})));
@@ -348,27 +331,27 @@ TEST(HfExport, AnEarlierExportIsReplacedAndAnythingElseIsKept) {
 
 TEST(HfExport, WhatCannotBeExportedIsNamedAndLeavesNothing) {
   const TemporaryFolder folder;
-  commit(folder.file("checkpoint"), hf_tensors(tiny(true)));
+  commit(folder.file("checkpoint"), hf_tensors(tiny_dense(true)));
   testing::write_bytes(folder.file("small.tiktoken"), small_tiktoken());
   const auto reader = Reader::open(folder.file("checkpoint"));
   const auto message = [&](const spec::ModelShape& model, const HfExport& options) {
     return std::string(export_hf(*reader, model, options, folder.file("hf")).message());
   };
-  spec::ModelShape model = tiny(true);
+  spec::ModelShape model = tiny_dense(true);
   EXPECT_THAT(message(model, {.dtype = "int8"}), HasSubstr("dtype is \"int8\", want float32, bfloat16 or float16"));
-  EXPECT_THAT(message(tiny(false), {}), HasSubstr("tensor \"model.lm_head.weight\" is missing"));
+  EXPECT_THAT(message(tiny_dense(false), {}), HasSubstr("tensor \"model.lm_head.weight\" is missing"));
   model.layers = 1;
   EXPECT_THAT(message(model, {}), HasSubstr("\"model.layers.1.attention.k_norm.weight\" is no parameter of the model"));
-  model = tiny(true);
+  model = tiny_dense(true);
   model.ffn_hidden = 24;
   EXPECT_THAT(message(model, {}), HasSubstr("feed_forward.w1.weight\" is [20,8], the model wants [24,8]"));
-  model = tiny(true);
+  model = tiny_dense(true);
   model.experts = 4;
   EXPECT_THAT(message(model, {}), HasSubstr("tensor \"model.layers.0.moe.router.gate.weight\" is missing"));
-  EXPECT_THAT(message(tiny(true), {.tokenizer = folder.file("none.tiktoken")}), HasSubstr("none.tiktoken"));
+  EXPECT_THAT(message(tiny_dense(true), {.tokenizer = folder.file("none.tiktoken")}), HasSubstr("none.tiktoken"));
 
   TemporaryFolder small;
-  model = tiny(true);
+  model = tiny_dense(true);
   model.vocab = 284;
   commit(small.file("checkpoint"), hf_tensors(model));
   const absl::Status status = export_hf(Reader::open(small.file("checkpoint")).value(), model,

@@ -31,6 +31,12 @@ std::vector<std::string> names_in(const std::string& folder) {
   return names;
 }
 
+int64_t count_of(const std::vector<int64_t>& shape) {
+  int64_t count = 1;
+  for (const int64_t size : shape) count *= size;
+  return count;
+}
+
 std::vector<float> ramp(int64_t count, float first) {
   std::vector<float> values(static_cast<size_t>(count));
   std::iota(values.begin(), values.end(), first);

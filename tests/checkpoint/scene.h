@@ -17,6 +17,8 @@ void write_bytes(const std::string& path, const std::string& bytes);
 std::string read_bytes(const std::string& path);
 std::vector<std::string> names_in(const std::string& folder);  // sorted
 
+int64_t count_of(const std::vector<int64_t>& shape);  // elements
+
 // 0.5, 1.5, 2.5, ... from `first`.
 std::vector<float> ramp(int64_t count, float first = 0.5F);
 

@@ -3,7 +3,6 @@
 #include <c10/core/GradMode.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -14,6 +13,7 @@
 #include "tests/ranks/gang.h"
 #include "tests/ranks/tiny_folder.h"
 #include "tests/ranks/tiny_run.h"
+#include "tests/temporary_folder.h"
 #include "worker/rank/batch_source.h"
 #include "worker/rank/wire.h"
 
@@ -27,9 +27,6 @@ constexpr int64_t kSequences = 9, kLength = 24, kBatch = 2;  // five microbatche
 class Evaluate : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string name = std::filesystem::temp_directory_path() / "qwen3-evaluate-XXXXXX";
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
     environment_.data_root = folder_ + "/data";
     assignment_.set_job("tenants/default/operations/one");
     assignment_.set_attempt(1);
@@ -40,7 +37,6 @@ class Evaluate : public ::testing::Test {
     spec().mutable_model()->set_hf(folder_ + "/hf");
     spec().set_output_folder(folder_ + "/out");
   }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
 
   v1::EvaluationSpec& spec() { return *assignment_.mutable_evaluation(); }
 
@@ -60,7 +56,8 @@ class Evaluate : public ::testing::Test {
 
   std::string out(const char* what) const { return folder_ + "/out/" + what + ".safetensors"; }
 
-  std::string folder_;
+  const tests::TemporaryFolder temporary_{"evaluate"};
+  const std::string folder_ = temporary_.path();
   spec::config::Environment environment_;
   internal::v1::RankAssignment assignment_;
 };

@@ -1,7 +1,6 @@
 // Runs that begin from a Hugging Face folder, fine-tuning, and evaluations of what a run wrote.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -9,6 +8,7 @@
 #include "spec/config/data_root.h"
 #include "tests/ranks/gang.h"
 #include "tests/ranks/tiny_folder.h"
+#include "tests/temporary_folder.h"
 
 namespace qwen3::testing {
 namespace {
@@ -18,9 +18,6 @@ constexpr uint64_t kSeed = 11;  // of write_hf_folder's weights
 class StartFromFolder : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string name = std::filesystem::temp_directory_path() / "qwen3-start-XXXXXX";
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
     shape_ = tiny_shape(/*tied=*/true);
     shape_.vocab = 2048;  // of the debug tokenizer
     write_hf_folder(folder_ + "/hf", shape_);
@@ -29,7 +26,6 @@ class StartFromFolder : public ::testing::Test {
     assignment_.set_advertise_address("127.0.0.1");
     assignment_.set_checkpoint_folder(folder_ + "/checkpoints");
   }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
 
   v1::JobSpec tiny_job() const {
     v1::JobSpec spec;
@@ -63,7 +59,8 @@ class StartFromFolder : public ::testing::Test {
   }
 
   spec::config::Environment environment_{.data_root = spec::config::default_data_root()};
-  std::string folder_;
+  const tests::TemporaryFolder temporary_{"start"};
+  const std::string folder_ = temporary_.path();
   spec::ModelShape shape_;
   internal::v1::RankAssignment assignment_;
 };

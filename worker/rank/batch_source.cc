@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "spec/layout.h"
+
 namespace qwen3::rank {
 namespace {
 
@@ -51,6 +53,22 @@ model::Microbatch consecutive(const data::Dataset& dataset, int64_t first, int64
     if (!exists) std::fill(samples.back().labels.begin(), samples.back().labels.end(), kIgnoreIndex);
   }
   return stack(samples);
+}
+
+int64_t microbatch_of(const spec::Mesh& mesh, int64_t rank, int64_t k, int64_t per_rank) {
+  const int64_t shards = mesh.degree(spec::Axis::kDpShard);
+  return spec::global_microbatch(rank / shards, rank % shards, k, per_rank, shards);
+}
+
+std::vector<double> in_microbatch_order(const at::Tensor& by_rank, const spec::Mesh& mesh) {
+  const auto values = by_rank.accessor<double, 2>();
+  std::vector<double> ordered(static_cast<size_t>(by_rank.numel()));
+  for (int64_t rank = 0; rank < by_rank.size(0); ++rank) {
+    for (int64_t k = 0; k < by_rank.size(1); ++k) {
+      ordered[static_cast<size_t>(microbatch_of(mesh, rank, k, by_rank.size(1)))] = values[rank][k];
+    }
+  }
+  return ordered;
 }
 
 int64_t valid_tokens(const model::Microbatch& batch) { return batch.labels.ne(kIgnoreIndex).sum().item<int64_t>(); }

@@ -3,8 +3,10 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "model/qwen3.h"
+#include "spec/mesh.h"
 #include "spec/run_spec.h"
 #include "worker/rank/data/dataset.h"
 
@@ -26,6 +28,14 @@ class BatchSource {
 
 // Sequences [first, first + count) of a dataset, in order; those past its end have every label ignored.
 model::Microbatch consecutive(const data::Dataset& dataset, int64_t first, int64_t count);
+
+// The global microbatch that data-parallel rank `rank` (replicate-major, shard-minor) runs as the k-th of its
+// `per_rank`.
+int64_t microbatch_of(const spec::Mesh& mesh, int64_t rank, int64_t k, int64_t per_rank);
+
+// by_rank [ranks, K] float64, one value a microbatch: the values in the order of the global microbatches, which does
+// not depend on the mesh.
+std::vector<double> in_microbatch_order(const at::Tensor& by_rank, const spec::Mesh& mesh);
 
 int64_t valid_tokens(const model::Microbatch& batch);
 

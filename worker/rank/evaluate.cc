@@ -17,7 +17,6 @@
 #include "parallel/collectives.h"
 #include "parallel/fsdp/sharded_model.h"
 #include "parallel/mesh.h"
-#include "spec/layout.h"
 #include "worker/rank/batch_source.h"
 #include "worker/rank/evaluation_input.h"
 #include "worker/rank/evaluation_output.h"
@@ -60,7 +59,7 @@ class Evaluation {
         link_(link),
         dtype_(dtype_of(evaluation_)),
         mesh_(run.mesh, assignment.rank(), store, group_options(assignment)),
-        model_(source.source->model(), parameters_, sharded_seams(), source.moe),
+        model_(source.source->model(), parameters_, parallel::sharded_seams(sharded_), source.moe),
         sharded_(parameters_, mesh_, unit_options(dtype_, evaluation_.write_gradients(), run.reshard_after_forward)) {
     const int64_t ranks = mesh_.world().size();
     rounds_ = (data_.microbatches + ranks - 1) / ranks;
@@ -102,26 +101,14 @@ class Evaluation {
   }
 
  private:
-  // The model is built before it can be sharded; the seam is first called after both are.
-  model::Seams sharded_seams() {
-    model::Seams seams = model::plain_seams();
-    seams.around = [this](size_t layer, const at::Tensor& x, const model::Layer& body) {
-      return sharded_.around(layer, x, body);
-    };
-    return seams;
-  }
-
   bool wide() const { return dtype_ == at::kDouble; }
   int64_t vocab() const { return source_.source->model().vocab; }
   int64_t sequences() const { return std::min(data_.dataset->sequences(), data_.microbatches * data_.batch); }
   std::string path(const char* what) const { return evaluation_.output_folder() + "/" + what + ".safetensors"; }
   std::string tag() const { return std::to_string(assignment_.attempt()) + "-" + std::to_string(assignment_.epoch()); }
 
-  // The global microbatch that data-parallel rank `rank` runs in `round`.
-  int64_t microbatch_of(int64_t rank, int64_t round) const {
-    const int64_t shards = mesh_.shape().degree(spec::Axis::kDpShard);
-    return spec::global_microbatch(rank / shards, rank % shards, round, rounds_, shards);
-  }
+  // The global microbatch that this rank runs in `round`.
+  int64_t mine(int64_t round) const { return microbatch_of(mesh_.shape(), mesh_.rank(), round, rounds_); }
 
   // Past the last microbatch it has no label, so that every rank runs as many: each forward is a collective.
   model::Microbatch microbatch(int64_t m) const {
@@ -133,7 +120,7 @@ class Evaluation {
   int64_t count_valid() const {
     int64_t valid = 0;
     for (int64_t round = 0; round < rounds_; ++round) {
-      valid += valid_tokens(microbatch(microbatch_of(mesh_.rank(), round)));
+      valid += valid_tokens(microbatch(mine(round)));
     }
     return parallel::all_reduce_sum({valid}, mesh_.world())[0];
   }
@@ -141,7 +128,7 @@ class Evaluation {
   // Sum of the token losses of this rank's microbatch.
   double without_gradient(int64_t round) {
     c10::NoGradGuard no_grad;
-    const int64_t m = microbatch_of(mesh_.rank(), round);
+    const int64_t m = mine(round);
     const model::Microbatch batch = microbatch(m);
     const double loss = model_.loss(batch, 1.0).item<double>();
     add_logits(m, batch);
@@ -149,7 +136,7 @@ class Evaluation {
   }
 
   double with_gradient(int64_t round, int64_t valid) {
-    const int64_t m = microbatch_of(mesh_.rank(), round);
+    const int64_t m = mine(round);
     const model::Microbatch batch = microbatch(m);
     sharded_.set_last_microbatch(round + 1 == rounds_);
     const at::Tensor loss = model_.loss(batch, 1.0);
@@ -169,15 +156,8 @@ class Evaluation {
   // In microbatch order, so that the sum does not depend on the mesh.
   double sum_of(const std::vector<double>& losses) const {
     const at::Tensor all = parallel::all_gather(at::tensor(losses, at::kDouble), mesh_.world());  // [ranks, rounds]
-    const auto by_rank = all.accessor<double, 2>();
-    std::vector<double> by_microbatch(static_cast<size_t>(all.numel()));
-    for (int64_t rank = 0; rank < all.size(0); ++rank) {
-      for (int64_t round = 0; round < rounds_; ++round) {
-        by_microbatch[static_cast<size_t>(microbatch_of(rank, round))] = by_rank[rank][round];
-      }
-    }
     double sum = 0;
-    for (const double loss : by_microbatch) sum += loss;
+    for (const double loss : in_microbatch_order(all, mesh_.shape())) sum += loss;
     return sum;
   }
 
@@ -221,10 +201,7 @@ spec::RunSpec run_spec(const internal::v1::RankAssignment& assignment, const spe
   v1::JobSpec job = assignment.spec();
   spec::config::fill_defaults(job);
   const spec::RunSpec run = spec::config::run_spec_from_job(job, environment);
-  if (run.mesh.world_size() != assignment.world_size()) {
-    throw std::runtime_error("the mesh has " + std::to_string(run.mesh.world_size()) + " ranks, the assignment " +
-                             std::to_string(assignment.world_size()));
-  }
+  check_world_size(assignment, run.mesh);
   return run;
 }
 

@@ -1,8 +1,15 @@
 #include "worker/rank/rendezvous.h"
 
+#include <stdexcept>
 #include <string>
 
 namespace qwen3::rank {
+
+void check_world_size(const internal::v1::RankAssignment& assignment, const spec::Mesh& mesh) {
+  if (mesh.world_size() == assignment.world_size()) return;
+  throw std::runtime_error("the mesh has " + std::to_string(mesh.world_size()) + " ranks, the assignment " +
+                           std::to_string(assignment.world_size()));
+}
 
 std::shared_ptr<parallel::Rendezvous> rendezvous(const internal::v1::RankAssignment& assignment, Link& link) {
   if (assignment.world_size() == 1) return nullptr;

@@ -225,10 +225,7 @@ class Run {
 
 void run(const internal::v1::RankAssignment& assignment, const spec::config::Environment& environment, Link& link) {
   const spec::RunSpec spec = spec::config::run_spec_from_job(assignment.spec(), environment);
-  if (spec.mesh.world_size() != assignment.world_size()) {
-    throw std::runtime_error("the mesh has " + std::to_string(spec.mesh.world_size()) + " ranks, the assignment " +
-                             std::to_string(assignment.world_size()));
-  }
+  check_world_size(assignment, spec.mesh);
   if (spec.ordered) {
     at::set_num_threads(1);
   } else if (spec.threads_per_rank > 0) {

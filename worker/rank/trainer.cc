@@ -10,7 +10,6 @@
 #include "parallel/grad_norm.h"
 #include "parallel/ordered_sum.h"
 #include "spec/estimate.h"
-#include "spec/layout.h"
 #include "spec/lr_schedule.h"
 
 namespace qwen3::rank {
@@ -38,19 +37,13 @@ parallel::UnitOptions unit_options(const spec::RunSpec& run) {
           .state_dtype = run.precision == spec::Precision::kFloat64 ? at::kDouble : at::kFloat};
 }
 
-// Which global microbatch the data-parallel rank `rank` (replicate-major, shard-minor) runs as its k-th.
-int64_t microbatch_of(const spec::RunSpec& run, int64_t rank, int64_t k) {
-  const int64_t shards = run.mesh.degree(spec::Axis::kDpShard);
-  return spec::global_microbatch(rank / shards, rank % shards, k, run.microbatches_per_rank, shards);
-}
-
 }  // namespace
 
 Trainer::Trainer(const spec::RunSpec& run, const parallel::DeviceMesh& mesh, data::Splits data)
     : run_(run),
       mesh_(mesh),
       validation_(std::move(data.validation)),
-      model_(run.model, parameters_, sharded_seams(), run.moe),
+      model_(run.model, parameters_, parallel::sharded_seams(sharded_), run.moe),
       sharded_(parameters_, mesh, unit_options(run)),
       optimizer_(run.optimizer, sharded_),
       experts_(run, parameters_.buffers()),
@@ -58,21 +51,13 @@ Trainer::Trainer(const spec::RunSpec& run, const parallel::DeviceMesh& mesh, dat
   sharded_.initialise(run.seed);
 }
 
-// The model is built before it can be sharded; the seam is first called after both are.
-model::Seams Trainer::sharded_seams() {
-  model::Seams seams = model::plain_seams();
-  seams.around = [this](size_t layer, const at::Tensor& x, const model::Layer& body) {
-    return sharded_.around(layer, x, body);
-  };
-  return seams;
-}
-
 Trainer::Outcome Trainer::step(int64_t step, const Orders& mine) {
   const auto start = Clock::now();
   std::vector<model::Microbatch> microbatches;
   int64_t valid = 0;
   for (int64_t k = 0; k < run_.microbatches_per_rank; ++k) {
-    microbatches.push_back(batches_.training(step, microbatch_of(run_, mesh_.rank(), k)));
+    microbatches.push_back(
+        batches_.training(step, microbatch_of(run_.mesh, mesh_.rank(), k, run_.microbatches_per_rank)));
     valid += valid_tokens(microbatches.back());
   }
   const double data_seconds = seconds_since(start);
@@ -132,12 +117,7 @@ Trainer::Totals Trainer::totals(const std::vector<double>& losses, const std::ve
   const auto microbatches = static_cast<int64_t>(losses.size());
   const auto folded = [&](int64_t first) {
     const at::Tensor values = all.narrow(1, first, microbatches).contiguous().view(at::kDouble);
-    const auto by_rank = values.accessor<double, 2>();
-    std::vector<double> by_microbatch(static_cast<size_t>(values.numel()));
-    for (int64_t rank = 0; rank < values.size(0); ++rank) {
-      for (int64_t k = 0; k < values.size(1); ++k) by_microbatch[microbatch_of(run_, rank, k)] = by_rank[rank][k];
-    }
-    return parallel::tree_sum(std::move(by_microbatch));
+    return parallel::tree_sum(in_microbatch_order(values, run_.mesh));
   };
   return {.loss = folded(0),
           .auxiliary_loss = folded(microbatches),

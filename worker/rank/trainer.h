@@ -52,7 +52,6 @@ class Trainer {
   parallel::ShardedModel& model() { return sharded_; }
 
  private:
-  model::Seams sharded_seams();
   // Over all ranks and microbatches of the step.
   struct Totals {
     double loss = 0, auxiliary_loss = 0;
