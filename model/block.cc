@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <array>
+#include <span>
 #include <string>
 
 #include "model/swiglu.h"
@@ -52,79 +53,79 @@ Block::Block(const spec::ModelShape& shape, const spec::MoeSpec& moe, int64_t in
 
 Block::~Block() = default;
 
-std::span<const Block::Segment> Block::segments() const {
-  static constexpr std::array<Segment, 5> kDense = {{{"qkv", &Block::qkv},
-                                                     {"attention", &Block::attention},
-                                                     {"attention_residual", &Block::attention_residual},
-                                                     {"gate_up", &Block::gate_up},
-                                                     {"mlp_residual", &Block::mlp_residual}}};
-  static constexpr std::array<Segment, 7> kMoe = {{{"qkv", &Block::qkv},
-                                                   {"attention", &Block::attention},
-                                                   {"attention_residual", &Block::attention_residual},
-                                                   {"router", &Block::router},
-                                                   {"dispatch", &Block::dispatch},
-                                                   {"expert_gate_up", &Block::expert_gate_up},
-                                                   {"expert_residual", &Block::expert_residual}}};
-  if (moe_) return kMoe;
-  return kDense;
+std::vector<Segment> Block::segments(const BlockContext& context) const {
+  using Run = Results (Block::*)(const Results& previous, const BlockContext& context) const;
+  struct Part {
+    std::string_view name;
+    Run run;
+  };
+  static constexpr std::array<Part, 5> kDense = {{{"qkv", &Block::qkv},
+                                                  {"attention", &Block::attention},
+                                                  {"attention_residual", &Block::attention_residual},
+                                                  {"gate_up", &Block::gate_up},
+                                                  {"mlp_residual", &Block::mlp_residual}}};
+  static constexpr std::array<Part, 7> kMoe = {{{"qkv", &Block::qkv},
+                                                {"attention", &Block::attention},
+                                                {"attention_residual", &Block::attention_residual},
+                                                {"router", &Block::router},
+                                                {"dispatch", &Block::dispatch},
+                                                {"expert_gate_up", &Block::expert_gate_up},
+                                                {"expert_residual", &Block::expert_residual}}};
+  std::vector<Segment> segments;
+  for (const Part& part : moe_ ? std::span<const Part>(kMoe) : std::span<const Part>(kDense)) {
+    segments.push_back({part.name, [this, context, run = part.run](const Results& previous) {
+                          return (this->*run)(previous, context);
+                        }});
+  }
+  return segments;
 }
 
-at::Tensor Block::forward(const at::Tensor& x, const BlockContext& context) const {
-  Results results{x};
-  for (const Segment& segment : segments()) results = (this->*segment.run)(results, context);
-  return results[0];
-}
-
-at::Tensor Block::linear(const at::Tensor& x, const Parameter& weight) const {
-  return seams_.linear(x, weight.weight, weight.name);
-}
-
-Block::Results Block::qkv(const Results& x, const BlockContext& context) const {
+Results Block::qkv(const Results& x, const BlockContext& context) const {
   const at::Tensor normed = attention_norm_.forward(x[0]);
-  const at::Tensor q = split_heads(linear(normed, wq_), head_dim_);
-  const at::Tensor k = split_heads(linear(normed, wk_), head_dim_);
-  const at::Tensor v = split_heads(linear(normed, wv_), head_dim_);
-  return {x[0], norm_and_rotate(q, q_norm_.weight, norm_eps_, context.rotary),
-          norm_and_rotate(k, k_norm_.weight, norm_eps_, context.rotary), v};
+  const std::vector<at::Tensor> q_k_v = seams_.linears(normed, {&wq_, &wk_, &wv_});
+  const auto heads = [&](int i) { return split_heads(q_k_v[i], head_dim_); };
+  return {x[0], norm_and_rotate(heads(0), q_norm_.weight, norm_eps_, context.rotary),
+          norm_and_rotate(heads(1), k_norm_.weight, norm_eps_, context.rotary), heads(2)};
 }
 
-Block::Results Block::attention(const Results& x_q_k_v, const BlockContext& context) const {
+Results Block::attention(const Results& x_q_k_v, const BlockContext& context) const {
   const auto heads_first = [&](int i) { return x_q_k_v[i].transpose(1, 2); };  // [B, heads, S, E]
   const at::Tensor out = seams_.inner_attention(heads_first(1), heads_first(2), heads_first(3), context.mask);
   return {x_q_k_v[0], out.transpose(1, 2).flatten(2)};
 }
 
-Block::Results Block::attention_residual(const Results& x_out, const BlockContext&) const {
-  return {x_out[0] + linear(x_out[1], wo_)};
+Results Block::attention_residual(const Results& x_out, const BlockContext&) const {
+  return {x_out[0] + seams_.linears(x_out[1], {&wo_})[0]};
 }
 
-Block::Results Block::gate_up(const Results& h, const BlockContext&) const {
+Results Block::gate_up(const Results& h, const BlockContext&) const {
   const at::Tensor normed = ffn_norm_.forward(h[0]);
-  return {h[0], linear(normed, *w1_), linear(normed, *w3_)};
+  std::vector<at::Tensor> gate_up = seams_.linears(normed, {w1_, w3_});
+  return {h[0], gate_up[0], gate_up[1]};
 }
 
-Block::Results Block::mlp_residual(const Results& h_gate_up, const BlockContext&) const {
-  return {h_gate_up[0] + linear(swiglu(h_gate_up[1], h_gate_up[2]), *w2_)};
+Results Block::mlp_residual(const Results& h_gate_up, const BlockContext&) const {
+  return {h_gate_up[0] + seams_.linears(swiglu(h_gate_up[1], h_gate_up[2]), {w2_})[0]};
 }
 
-Block::Results Block::router(const Results& h, const BlockContext& context) const {
+Results Block::router(const Results& h, const BlockContext& context) const {
   const at::Tensor normed = ffn_norm_.forward(h[0]).flatten(0, 1);
   Moe::Choice choice = moe_->choose(normed, context.routing);
   return {h[0], normed, choice.gates, choice.chosen};
 }
 
-Block::Results Block::dispatch(const Results& h_normed_gates_chosen, const BlockContext&) const {
+Results Block::dispatch(const Results& h_normed_gates_chosen, const BlockContext&) const {
   const Dispatched dispatched = moe_->dispatch(h_normed_gates_chosen[1], h_normed_gates_chosen[3]);
   return {h_normed_gates_chosen[0], h_normed_gates_chosen[2], dispatched.rows, dispatched.counts, dispatched.order};
 }
 
-Block::Results Block::expert_gate_up(const Results& h_gates_rows_counts_order, const BlockContext&) const {
+Results Block::expert_gate_up(const Results& h_gates_rows_counts_order, const BlockContext&) const {
   const Results& in = h_gates_rows_counts_order;
   Moe::GateUp out = moe_->gate_up(/*rows=*/in[2], /*counts=*/in[3]);
   return {in[0], in[1], in[3], in[4], out.gate, out.up};
 }
 
-Block::Results Block::expert_residual(const Results& h_gates_counts_order_gate_up, const BlockContext&) const {
+Results Block::expert_residual(const Results& h_gates_counts_order_gate_up, const BlockContext&) const {
   const Results& in = h_gates_counts_order_gate_up;
   const at::Tensor y = moe_->combine(/*gate=*/in[4], /*up=*/in[5], /*counts=*/in[2], /*gates=*/in[1], /*order=*/in[3]);
   return {in[0] + y.view_as(in[0])};

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string_view>
 #include <vector>
 
@@ -32,18 +31,9 @@ class Block {
         const Seams& seams);
   ~Block();
 
-  at::Tensor forward(const at::Tensor& x, const BlockContext& context) const;  // [B, S, D] -> [B, S, D]
-
-  // A segment maps the previous segment's results to its own. What a checkpointing, offload or overlap policy keeps,
-  // recomputes or overlaps is named by these.
-  using Results = std::vector<at::Tensor>;
-  struct Segment {
-    std::string_view name;
-    Results (Block::*run)(const Results& previous, const BlockContext& context) const;
-  };
-  // In order: qkv, attention, attention_residual, then gate_up, mlp_residual; or router, dispatch, expert_gate_up,
-  // expert_residual. What `router` gives is kept, never recomputed: a second choice could differ from the first.
-  std::span<const Segment> segments() const;
+  // x [B, S, D] through all of them gives [B, S, D]. In order: qkv, attention, attention_residual, then gate_up,
+  // mlp_residual; or router, dispatch, expert_gate_up, expert_residual. The block must outlive them.
+  std::vector<Segment> segments(const BlockContext& context) const;
 
  private:
   Results qkv(const Results& x, const BlockContext& context) const;                     // x -> x, q, k, v
@@ -56,7 +46,6 @@ class Block {
   Results expert_gate_up(const Results& h_gates_rows_counts_order,
                          const BlockContext& context) const;  // -> h, gates, counts, order, gate, up [N, F]
   Results expert_residual(const Results& h_gates_counts_order_gate_up, const BlockContext& context) const;  // -> y
-  at::Tensor linear(const at::Tensor& x, const Parameter& weight) const;
 
   const Seams& seams_;
   int64_t head_dim_;

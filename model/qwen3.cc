@@ -6,7 +6,6 @@
 
 #include "model/attention.h"
 #include "model/block.h"
-#include "model/embedding.h"
 #include "model/loss.h"
 #include "model/moe.h"
 #include "model/rms_norm.h"
@@ -36,14 +35,15 @@ Qwen3::Qwen3(const spec::ModelShape& shape, ParameterSet& parameters, Seams seam
 Qwen3::~Qwen3() = default;
 
 at::Tensor Qwen3::hidden(const Microbatch& batch, const RoutingContext& routing) const {
-  at::Tensor x = seams_.around(0, batch.ids, [&](const at::Tensor& ids) { return embed(embedding_->weight, ids); });
+  at::Tensor x = seams_.around(0, batch.ids, [&](const at::Tensor& ids) { return seams_.embedding(*embedding_, ids); });
   const BlockContext context{
       .rotary = make_rotary(batch.positions, shape_.head_dim, shape_.rope_theta, x.scalar_type(), shape_.yarn),
       .mask = document_mask(batch.positions),
       .routing = routing,
   };
   for (size_t i = 0; i < blocks_.size(); ++i) {
-    x = seams_.around(i + 1, x, [&](const at::Tensor& input) { return blocks_[i]->forward(input, context); });
+    x = seams_.around(
+        i + 1, x, [&](const at::Tensor& input) { return seams_.chain(i + 1, input, blocks_[i]->segments(context)); });
   }
   return x;
 }
@@ -56,15 +56,13 @@ at::Tensor Qwen3::loss(const Microbatch& batch, double scale, RoutingRecord* rec
     routing = {.auxiliary_weight = moe_.aux_loss_coeff * valid * scale, .record = record};
   }
   return seams_.around(blocks_.size() + 1, hidden(batch, routing), [&](const at::Tensor& x) {
-    const at::Tensor normed = norm_->forward(x).flatten(0, 1);  // [B*S, D]
-    return head_loss(normed, head_->weight, batch.labels.flatten(), scale, head_chunk_tokens(shape_.vocab));
+    return seams_.head_loss(norm_->forward(x), *head_, batch.labels, scale);
   });
 }
 
 at::Tensor Qwen3::logits(const Microbatch& batch) const {
-  return seams_.around(blocks_.size() + 1, hidden(batch, {}), [&](const at::Tensor& x) {
-    return seams_.linear(norm_->forward(x), head_->weight, head_->name);
-  });
+  return seams_.around(blocks_.size() + 1, hidden(batch, {}),
+                       [&](const at::Tensor& x) { return seams_.linears(norm_->forward(x), {head_})[0]; });
 }
 
 }  // namespace qwen3::model

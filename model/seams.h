@@ -4,11 +4,13 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
-#include <optional>
+#include <initializer_list>
 #include <string_view>
+#include <vector>
 
 namespace qwen3::model {
+
+struct Parameter;
 
 // Which positions may see each other, besides causality.
 struct AttentionMask {
@@ -20,8 +22,17 @@ struct AttentionMask {
 using InnerAttention =
     std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionMask& mask)>;
 
-// How a Linear computes: x [..., in], weight [out, in] -> [..., out]. `name` is the parameter's.
-using LinearFunction = std::function<at::Tensor(const at::Tensor& x, const at::Tensor& weight, std::string_view name)>;
+// How linear layers on one input compute: x [..., in], each weight [out, in] -> [..., out] for each. What a weight is
+// is told by its name ("layers.3.attention.wq.weight"); those of one call are of one kind.
+using Linears =
+    std::function<std::vector<at::Tensor>(const at::Tensor& x, std::initializer_list<const Parameter*> weights)>;
+
+// Token embedding: ids [B, S] -> [B, S, D]; see embed().
+using Embedding = std::function<at::Tensor(const Parameter& weight, const at::Tensor& ids)>;
+
+// Output projection and cross entropy: hidden [B, S, D] after the final norm, labels [B, S] -> scalar; see head_loss().
+using HeadLoss = std::function<at::Tensor(const at::Tensor& hidden, const Parameter& weight, const at::Tensor& labels,
+                                          double scale)>;
 
 // Token rows brought to the experts that are here.
 struct Dispatched {
@@ -42,11 +53,25 @@ using ExpertCombine =
 using Layer = std::function<at::Tensor(const at::Tensor& x)>;
 using LayerDecorator = std::function<at::Tensor(size_t unit, const at::Tensor& x, const Layer& body)>;
 
+// A part of a block, bound to its microbatch: maps the results of the part before it to its own. What recomputation,
+// offload or overlap keeps is named by these.
+using Results = std::vector<at::Tensor>;
+struct Segment {
+  std::string_view name;
+  std::function<Results(const Results& previous)> run;
+};
+// Runs a block (of ParameterSet::units(), by index): x through all segments, whose last gives one result.
+// The default calls them in turn.
+using Chain = std::function<at::Tensor(size_t unit, const at::Tensor& x, std::vector<Segment> segments)>;
+
 struct Seams {
-  LinearFunction linear;           // default: at::linear
+  Linears linears;                 // default: at::linear
+  Embedding embedding;             // default: embed
+  HeadLoss head_loss;              // default: head_loss
   InnerAttention inner_attention;  // default: scaled_dot_product_attention
   ExpertDispatch dispatch;         // default: all experts are here (model/dispatch.h)
   ExpertCombine combine;           // its inverse
+  Chain chain;                     // default: one segment after the other
   LayerDecorator around;           // default: body(x)
 };
 Seams plain_seams();

@@ -1,5 +1,6 @@
 #include "parallel/mesh.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace qwen3::parallel {
@@ -12,26 +13,48 @@ MeshAxis make_world(const spec::Mesh& mesh, int64_t rank, Rendezvous* rendezvous
   return MeshAxis("world", rank, size, make_group(*rendezvous, "world", rank, size, options));
 }
 
+// The axis whose members are `ranks`, in order. Axes of the same ranks share their group.
+class AxisMaker {
+ public:
+  AxisMaker(const MeshAxis& world, int64_t rank, Rendezvous* rendezvous, const GroupOptions& options)
+      : rank_(rank), rendezvous_(rendezvous), options_(options) {
+    std::vector<int64_t> all;
+    for (int64_t r = 0; r < world.size(); ++r) all.push_back(r);
+    known_.emplace_back(all, world.group_handle());
+  }
+
+  MeshAxis make(const std::string& name, const std::vector<int64_t>& ranks) {
+    const auto size = static_cast<int64_t>(ranks.size());
+    const int64_t index = std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin();
+    if (size == 1) return MeshAxis(name, 0, 1, nullptr);
+    auto group = std::find_if(known_.begin(), known_.end(), [&](const auto& known) { return known.first == ranks; });
+    if (group == known_.end()) {  // named after its first member
+      known_.emplace_back(ranks,
+                          make_group(*rendezvous_, name + "/" + std::to_string(ranks.front()), index, size, options_));
+      group = std::prev(known_.end());
+    }
+    return MeshAxis(name, index, size, group->second);
+  }
+
+ private:
+  int64_t rank_;
+  Rendezvous* rendezvous_;
+  const GroupOptions& options_;
+  std::vector<std::pair<std::vector<int64_t>, std::shared_ptr<ProcessGroup>>> known_;
+};
+
 }  // namespace
 
 DeviceMesh::DeviceMesh(const spec::Mesh& mesh, int64_t rank, Rendezvous* rendezvous, const GroupOptions& options)
     : shape_(mesh), rank_(rank), world_(make_world(mesh, rank, rendezvous, options)) {
-  const spec::Coordinates here = spec::coordinates_of(mesh, rank);
+  AxisMaker maker(world_, rank, rendezvous, options);
   for (int a = 0; a < spec::kAxisCount; ++a) {
     const auto axis = static_cast<spec::Axis>(a);
-    const std::string name(spec::axis_name(axis));
-    const int64_t size = mesh.degree(axis);
-    if (size == 1) {
-      axes_.emplace_back(name, 0, 1, nullptr);
-    } else if (size == mesh.world_size()) {
-      axes_.emplace_back(name, here[a], size, world_.group_handle());
-    } else {
-      spec::Coordinates first = here;
-      first[a] = 0;  // the group is named after its first member
-      const std::string group = name + "/" + std::to_string(spec::rank_of(mesh, first));
-      axes_.emplace_back(name, here[a], size, make_group(*rendezvous, group, here[a], size, options));
-    }
+    axes_.push_back(maker.make(std::string(spec::axis_name(axis)), spec::ranks_along(mesh, rank, axis)));
   }
+  ep_ = maker.make("ep", spec::ranks_along_ep(mesh, rank));
+  efsdp_ = maker.make("efsdp", spec::ranks_along_efsdp(mesh, rank));
+  replica_ = maker.make("replica", spec::ranks_of_replica(mesh, rank));
 }
 
 }  // namespace qwen3::parallel

@@ -13,6 +13,7 @@ namespace qwen3::parallel {
 // One axis as this rank sees it. An axis of size 1 has no group; collectives over it return their input.
 class MeshAxis {
  public:
+  MeshAxis() = default;
   MeshAxis(std::string name, int64_t index, int64_t size, std::shared_ptr<ProcessGroup> group)
       : name_(std::move(name)), index_(index), size_(size), group_(std::move(group)) {}
   const std::string& name() const { return name_; }
@@ -23,8 +24,8 @@ class MeshAxis {
 
  private:
   std::string name_;
-  int64_t index_;
-  int64_t size_;
+  int64_t index_ = 0;
+  int64_t size_ = 1;
   std::shared_ptr<ProcessGroup> group_;
 };
 
@@ -38,12 +39,16 @@ class DeviceMesh {
   int64_t rank() const { return rank_; }
   const MeshAxis& axis(spec::Axis axis) const { return axes_[static_cast<size_t>(axis)]; }
   const MeshAxis& world() const { return world_; }
+  const MeshAxis& ep() const { return ep_; }
+  const MeshAxis& efsdp() const { return efsdp_; }
+  const MeshAxis& replica() const { return replica_; }  // spec::ranks_of_replica
 
  private:
   spec::Mesh shape_;
   int64_t rank_;
   MeshAxis world_;
   std::vector<MeshAxis> axes_;
+  MeshAxis ep_, efsdp_, replica_;
 };
 
 }  // namespace qwen3::parallel

@@ -349,7 +349,7 @@ TEST(MoeModel, BlockIsTheChainOfItsSegments) {
   const Seams seams = plain_seams();
   const Block block(tiny(), {}, 0, parameters, seams);
   std::vector<std::string> names;
-  for (const Block::Segment& segment : block.segments()) names.emplace_back(segment.name);
+  for (const Segment& segment : block.segments({})) names.emplace_back(segment.name);
   EXPECT_THAT(names, ElementsAre("qkv", "attention", "attention_residual", "router", "dispatch", "expert_gate_up",
                                  "expert_residual"));
 }

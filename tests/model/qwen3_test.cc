@@ -183,9 +183,9 @@ TEST(Qwen3, CallsTheSeamsForEveryUnitAndEveryLinear) {
     units.push_back(unit);
     return body(x);
   };
-  seams.linear = [&, plain = seams.linear](const at::Tensor& x, const at::Tensor& weight, std::string_view name) {
-    linears.emplace_back(name);
-    return plain(x, weight, name);
+  seams.linears = [&, plain = seams.linears](const at::Tensor& x, std::initializer_list<const Parameter*> weights) {
+    for (const Parameter* weight : weights) linears.push_back(weight->name);
+    return plain(x, weights);
   };
   Model model(/*tied=*/false, at::kFloat, seams);
   model.qwen3.loss(batch(), 1);
