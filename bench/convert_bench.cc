@@ -32,10 +32,10 @@ class RandomSource : public ckpt::TensorSource {
   }
   const spec::ModelShape& model() const override { return model_; }
   const std::vector<ckpt::SourceTensor>& tensors() const override { return tensors_; }
-  absl::Status read_rows(std::string_view name, int64_t row_begin, int64_t, std::span<std::byte> into,
-                         ckpt::Dtype as) const override {
+  absl::Status read_box(std::string_view name, const spec::Box& box, std::span<std::byte> into,
+                        ckpt::Dtype as) const override {
     std::vector<uint16_t> bits(into.size() / static_cast<size_t>(ckpt::item_size(as)));
-    uint64_t state = std::hash<std::string_view>{}(name) + static_cast<uint64_t>(row_begin) + 1;
+    uint64_t state = std::hash<std::string_view>{}(name) + static_cast<uint64_t>(box.begin[0]) + 1;
     for (uint16_t& value : bits) {
       state = state * 6364136223846793005 + 1442695040888963407;
       value = static_cast<uint16_t>((state >> 48 & 0x80ff) | 0x3c00);  // +-0.0078 to 0.031

@@ -107,7 +107,7 @@ class NativeWriter {
     part_.run.model_json = model_json(source_.model(), origin);
     part_.run.spec_json = "{}";
     part_.run.first_loss = part_.run.last_loss = std::numeric_limits<double>::quiet_NaN();  // it was not trained
-    part_.mesh = {1, 1, 1, 1, 1};
+    part_.mesh = {1, 1, 1, 1, 1, 1};
     WeightsDigest digest(source_);
     absl::Status status = pump(source_, items_, progress, [&](const PumpPiece& piece) {
       if (absl::Status s = open(file_of_[piece.item]); !s.ok()) return s;
@@ -144,7 +144,8 @@ class NativeWriter {
       const SourceTensor& tensor = source_.tensors()[item];
       const std::string name = "model." + tensor.name;
       layouts.push_back({name, items_[item].as, tensor.shape});
-      part_.tensors[name] = {items_[item].as, tensor.shape, {{file_name(file), name, 0, tensor.shape[0]}}, Sum128{}};
+      part_.tensors[name] = {
+          items_[item].as, tensor.shape, {{file_name(file), name, spec::whole_box(tensor.shape)}}, Sum128{}};
     }
     auto writer =
         SafetensorsWriter::create(absl::StrCat(folder_, "/", file_name(file)), layouts, {{"format", "qwen3"}});

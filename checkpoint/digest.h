@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "checkpoint/safetensors.h"
+#include "spec/layout.h"
 
 namespace qwen3::checkpoint {
 
@@ -24,6 +25,10 @@ struct Sum128 {
 
 // Digest of a run of elements of 1, 2, 4 or 8 bytes whose first has global flat index `first`.
 Sum128 digest_slice(std::span<const std::byte> data, int64_t item_size, int64_t first);
+
+// The same of a box of a tensor of `shape`, stored row-major.
+Sum128 digest_box(std::span<const std::byte> data, int64_t item_size, const spec::Box& box,
+                  const std::vector<int64_t>& shape);
 
 struct TensorDigest {
   Dtype dtype = Dtype::kFloat32;

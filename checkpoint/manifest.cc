@@ -16,37 +16,44 @@ constexpr int64_t kMaxManifestBytes = int64_t{256} << 20;
 
 std::string quoted(const std::string& name) { return absl::StrCat("tensor \"", absl::CEscape(name), "\": "); }
 
-// Slices in row order must cover the tensor's rows exactly once.
-absl::Status check_rows(const std::string& name, const TensorRecord& tensor) {
-  const int64_t rows = row_count(tensor.shape);
+std::string text_of(const spec::Box& box) {
+  return absl::StrCat("[", absl::StrJoin(box.shape, ","), "] from [", absl::StrJoin(box.begin, ","), "]");
+}
+
+// Slices, in the order of their begins, must cover the tensor's elements exactly once: no two have one in common, and
+// their sizes add up.
+absl::Status check_cover(const std::string& name, const TensorRecord& tensor) {
   int64_t covered = 0;
-  for (const Slice& slice : tensor.slices) {
-    if (slice.row_begin < 0 || slice.rows < 0 || slice.rows > rows || slice.row_begin > rows - slice.rows) {
-      return absl::InvalidArgumentError(absl::StrCat(quoted(name), "slice of ", slice.rows, " rows from ",
-                                                     slice.row_begin, " in ", slice.file, ", but the tensor has ", rows,
-                                                     " rows"));
+  for (size_t i = 0; i < tensor.slices.size(); ++i) {
+    const Slice& slice = tensor.slices[i];
+    if (!spec::is_inside(slice.box, tensor.shape)) {
+      return absl::InvalidArgumentError(absl::StrCat(quoted(name), "slice ", text_of(slice.box), " in ", slice.file,
+                                                     ", but the tensor is [", absl::StrJoin(tensor.shape, ","), "]"));
     }
-    if (slice.row_begin < covered) {
-      return absl::InvalidArgumentError(absl::StrCat(quoted(name), "rows ", slice.row_begin, " to ", covered,
-                                                     " are there twice (again in ", slice.file, ")"));
+    const int64_t end = tensor.shape.empty() ? 1 : slice.box.begin[0] + slice.box.shape[0];
+    for (size_t j = i + 1; j < tensor.slices.size(); ++j) {
+      const Slice& other = tensor.slices[j];
+      if (!spec::is_inside(other.box, tensor.shape)) break;  // reported when it is its turn
+      if (!tensor.shape.empty() && other.box.begin[0] >= end) break;
+      const spec::Box common = spec::intersection(slice.box, other.box);
+      if (common.empty()) continue;
+      return absl::InvalidArgumentError(absl::StrCat(quoted(name), "elements ", text_of(common),
+                                                     " are there twice (in ", slice.file, " and again in ", other.file,
+                                                     ")"));
     }
-    if (slice.row_begin > covered) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(quoted(name), "rows ", covered, " to ", slice.row_begin, " are missing"));
-    }
-    covered += slice.rows;
+    covered += slice.box.numel();
   }
-  if (covered != rows) {
-    return absl::InvalidArgumentError(absl::StrCat(quoted(name), "rows ", covered, " to ", rows, " are missing"));
-  }
-  return absl::OkStatus();
+  const int64_t wanted = spec::whole_box(tensor.shape).numel();
+  if (covered == wanted) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(quoted(name), wanted - covered, " of ", wanted, " elements are missing: no slice holds them"));
 }
 
 // What must hold of any committed manifest, apart from the files themselves.
 absl::Status check_whole(const Manifest& manifest) {
   std::set<std::pair<std::string, std::string>> keys;
   for (const auto& [name, tensor] : manifest.tensors) {
-    if (absl::Status status = check_rows(name, tensor); !status.ok()) return status;
+    if (absl::Status status = check_cover(name, tensor); !status.ok()) return status;
     for (const Slice& slice : tensor.slices) {
       if (!manifest.files.contains(slice.file)) {
         return absl::InvalidArgumentError(
@@ -92,7 +99,7 @@ absl::Status add_tensor(const std::string& name, const TensorRecord& part, Tenso
                      dtype_name(whole.dtype), " [", absl::StrJoin(whole.shape, ","), "] in another"));
   }
   for (const Slice& slice : part.slices) {
-    if (slice.rows > 0) whole.slices.push_back(slice);  // a rank may own no row
+    if (!slice.box.empty()) whole.slices.push_back(slice);  // a rank may own no element
   }
   whole.digest += part.digest;
   return absl::OkStatus();
@@ -126,7 +133,7 @@ absl::StatusOr<Manifest> merge(const std::vector<Manifest>& parts) {
   }
   for (auto& [name, tensor] : whole.tensors) {
     std::sort(tensor.slices.begin(), tensor.slices.end(), [](const Slice& a, const Slice& b) {
-      return std::tie(a.row_begin, a.file) < std::tie(b.row_begin, b.file);
+      return std::tie(a.box.begin, a.file) < std::tie(b.box.begin, b.file);
     });
   }
   if (absl::Status status = check_whole(whole); !status.ok()) return status;

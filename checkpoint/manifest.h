@@ -10,21 +10,21 @@
 #include "absl/status/statusor.h"
 #include "checkpoint/digest.h"
 #include "checkpoint/safetensors.h"
+#include "spec/layout.h"
 
 namespace qwen3::checkpoint {
 
-// Rows [row_begin, row_begin + rows) of a global tensor, as one tensor of a file.
+// A box of a global tensor, as one tensor of a file.
 struct Slice {
   std::string file;  // name in the folder
   std::string key;   // tensor name in that file
-  int64_t row_begin = 0;
-  int64_t rows = 0;
+  spec::Box box;
 };
 
 struct TensorRecord {
   Dtype dtype = Dtype::kFloat32;
   std::vector<int64_t> shape;  // global
-  std::vector<Slice> slices;   // by row_begin; together every row exactly once
+  std::vector<Slice> slices;   // by box.begin; together every element exactly once
   Sum128 digest;
 };
 
@@ -48,7 +48,7 @@ struct RunState {
 struct Manifest {
   RunState run;
   bool ordered = false;
-  std::vector<int64_t> mesh;  // degrees pp, dp_replicate, dp_shard, cp, tp that wrote it
+  std::vector<int64_t> mesh;  // degrees pp, dp_replicate, dp_shard, cp, tp and ep that wrote it
   std::map<std::string, TensorRecord> tensors;
   std::map<std::string, FileRecord> files;
   std::string state_digest;  // filled by merge
@@ -64,8 +64,8 @@ int64_t row_count(const std::vector<int64_t>& shape);
 std::string to_json(const Manifest& manifest);
 absl::StatusOr<Manifest> from_json(const std::string& json);
 
-// One manifest from all ranks' parts: every row of every tensor exactly once, equal shapes and run states, or an error
-// that names the tensor. Adds the digests and fills state_digest.
+// One manifest from all ranks' parts: every element of every tensor exactly once, equal shapes and run states, or an
+// error that names the tensor. Adds the digests and fills state_digest.
 absl::StatusOr<Manifest> merge(const std::vector<Manifest>& parts);
 
 // Writes manifest.json: temporary file, fsync, rename, fsync of the folder. From then on the checkpoint is committed.

@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 // The text is kOpening, 32 hex digits, kClosing, and the rest, of which the digits are the XXH3-128.
 constexpr std::string_view kOpening = "{\n\"xxh3_128\": \"";
 constexpr std::string_view kClosing = "\",\n";
@@ -62,7 +62,8 @@ std::string file_name(const std::string& name) {
 Json to_json(const TensorRecord& tensor) {
   Json slices = Json::array();
   for (const Slice& slice : tensor.slices) {
-    slices.push_back({{"file", slice.file}, {"key", slice.key}, {"row_begin", slice.row_begin}, {"rows", slice.rows}});
+    slices.push_back(
+        {{"file", slice.file}, {"key", slice.key}, {"begin", slice.box.begin}, {"shape", slice.box.shape}});
   }
   return {{"dtype", dtype_name(tensor.dtype)},
           {"shape", tensor.shape},
@@ -84,10 +85,10 @@ TensorRecord tensor_from(const Json& json, const std::string& name) {
   if (!digest.ok()) throw FormatError{absl::StrCat(where, ": ", digest.status().message())};
   tensor.digest = *digest;
   for (const Json& slice : json.at("slices")) {
-    tensor.slices.push_back({.file = file_name(slice.at("file").get<std::string>()),
-                             .key = slice.at("key").get<std::string>(),
-                             .row_begin = count(slice.at("row_begin"), where + ".row_begin"),
-                             .rows = count(slice.at("rows"), where + ".rows")});
+    tensor.slices.push_back(
+        {.file = file_name(slice.at("file").get<std::string>()),
+         .key = slice.at("key").get<std::string>(),
+         .box = {counts(slice.at("begin"), where + ".begin"), counts(slice.at("shape"), where + ".shape")}});
   }
   return tensor;
 }

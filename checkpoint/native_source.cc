@@ -79,27 +79,24 @@ absl::Status NativeSource::match() {
   return problems.status(reader_->folder());
 }
 
-absl::Status NativeSource::read_rows(std::string_view name, int64_t row_begin, int64_t rows, std::span<std::byte> into,
-                                     Dtype as) const {
+absl::Status NativeSource::read_box(std::string_view name, const spec::Box& box, std::span<std::byte> into,
+                                    Dtype as) const {
   const std::string stored = stored_name(name);
   const auto found = by_name_.find(std::string(name));
-  if (found == by_name_.end() || found->second->dtype == as) {  // the reader names an unknown one
-    return reader_->read_rows(stored, row_begin, rows, into);
+  if (found == by_name_.end() || found->second->dtype == as || !spec::is_inside(box, found->second->shape)) {
+    return reader_->read_box(stored, box, into);  // the reader says what is wrong
   }
   const SourceTensor& tensor = *found->second;
   if (!is_float(tensor.dtype) || !is_float(as)) {
     return absl::InvalidArgumentError(absl::StrCat(reader_->folder(), ": tensor \"", stored, "\" is ",
                                                    dtype_name(tensor.dtype), ", asked for ", dtype_name(as)));
   }
-  const int64_t row_size =
-      row_count(tensor.shape) == 0 ? 0 : tensor_bytes(tensor.dtype, tensor.shape).value() / row_count(tensor.shape);
-  if (rows < 0 || rows > row_count(tensor.shape) ||
-      static_cast<int64_t>(into.size()) != rows * row_size / item_size(tensor.dtype) * item_size(as)) {
+  if (static_cast<int64_t>(into.size()) != box.numel() * item_size(as)) {
     return absl::InvalidArgumentError(
         absl::StrCat(reader_->folder(), ": tensor \"", stored, "\": got room for ", into.size(), " bytes"));
   }
-  std::vector<std::byte> bits(static_cast<size_t>(rows * row_size));
-  if (absl::Status status = reader_->read_rows(stored, row_begin, rows, bits); !status.ok()) return status;
+  std::vector<std::byte> bits(static_cast<size_t>(box.numel() * item_size(tensor.dtype)));
+  if (absl::Status status = reader_->read_box(stored, box, bits); !status.ok()) return status;
   convert_values(bits, tensor.dtype, into, as);
   return absl::OkStatus();
 }

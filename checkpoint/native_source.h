@@ -21,8 +21,8 @@ class NativeSource : public TensorSource {
 
   const spec::ModelShape& model() const override { return model_; }
   const std::vector<SourceTensor>& tensors() const override { return tensors_; }
-  absl::Status read_rows(std::string_view name, int64_t row_begin, int64_t rows, std::span<std::byte> into,
-                         Dtype as) const override;
+  absl::Status read_box(std::string_view name, const spec::Box& box, std::span<std::byte> into,
+                        Dtype as) const override;
   const Manifest& manifest() const { return reader_->manifest(); }
   const HfOrigin& origin() const { return origin_; }
 

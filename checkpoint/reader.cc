@@ -62,8 +62,7 @@ namespace {
 absl::StatusOr<const TensorEntry*> entry_of(const VerifiedFile& source, const Slice& slice,
                                             const TensorRecord& tensor) {
   const auto found = source.header.tensors.find(slice.key);
-  std::vector<int64_t> shape = tensor.shape;
-  if (!shape.empty()) shape[0] = slice.rows;
+  const std::vector<int64_t>& shape = slice.box.shape;
   if (found != source.header.tensors.end() && found->second.dtype == tensor.dtype && found->second.shape == shape) {
     return &found->second;
   }
@@ -92,34 +91,44 @@ absl::StatusOr<Reader> Reader::open(const std::string& folder) {
 
 absl::Status Reader::read_rows(const std::string& tensor, int64_t row_begin, int64_t rows,
                                std::span<std::byte> into) const {
+  const auto found = manifest_.tensors.find(tensor);
+  if (found == manifest_.tensors.end()) return read_box(tensor, {}, into);  // says so
+  spec::Box box = spec::whole_box(found->second.shape);
+  if (!box.shape.empty()) {
+    box.begin[0] = row_begin;
+    box.shape[0] = rows;
+  }
+  return read_box(tensor, box, into);
+}
+
+absl::Status Reader::read_box(const std::string& tensor, const spec::Box& box, std::span<std::byte> into) const {
   const std::string where = absl::StrCat(folder_, ": tensor \"", absl::CEscape(tensor), "\": ");
   const auto found = manifest_.tensors.find(tensor);
   if (found == manifest_.tensors.end()) return absl::NotFoundError(absl::StrCat(where, "not in this checkpoint"));
   const TensorRecord& record = found->second;
-  const int64_t all_rows = row_count(record.shape);
-  if (row_begin < 0 || rows < 0 || rows > all_rows || row_begin > all_rows - rows) {
+  const std::string asked =
+      absl::StrCat("[", absl::StrJoin(box.shape, ","), "] from [", absl::StrJoin(box.begin, ","), "]");
+  if (!spec::is_inside(box, record.shape)) {
     return absl::OutOfRangeError(
-        absl::StrCat(where, "asked for ", rows, " rows from ", row_begin, ", but it has ", all_rows));
+        absl::StrCat(where, "asked for ", asked, ", but it is [", absl::StrJoin(record.shape, ","), "]"));
   }
-  const int64_t row_bytes = all_rows == 0 ? 0 : tensor_bytes(record.dtype, record.shape).value() / all_rows;
-  if (static_cast<int64_t>(into.size()) != rows * row_bytes) {
+  const int64_t size = item_size(record.dtype);
+  if (static_cast<int64_t>(into.size()) != box.numel() * size) {
     return absl::InvalidArgumentError(
-        absl::StrCat(where, rows, " rows have ", rows * row_bytes, " bytes, got room for ", into.size()));
+        absl::StrCat(where, asked, " has ", box.numel() * size, " bytes, got room for ", into.size()));
   }
-
-  const int64_t row_end = row_begin + rows;
   for (const Slice& slice : record.slices) {
-    const int64_t begin = std::max(row_begin, slice.row_begin);
-    const int64_t end = std::min(row_end, slice.row_begin + slice.rows);
-    if (begin >= end) continue;
+    const std::vector<spec::Transfer> runs = spec::transfers(slice.box, box);
+    if (runs.empty()) continue;
     absl::StatusOr<const VerifiedFile*> source = files_->get(folder_, slice.file, manifest_.files.at(slice.file));
     if (!source.ok()) return source.status();
     absl::StatusOr<const TensorEntry*> entry = entry_of(**source, slice, record);
     if (!entry.ok()) return entry.status();
-    const int64_t offset = (*source)->header.data_offset + (*entry)->begin + (begin - slice.row_begin) * row_bytes;
-    const auto part = into.subspan(static_cast<size_t>((begin - row_begin) * row_bytes),
-                                   static_cast<size_t>((end - begin) * row_bytes));
-    if (absl::Status status = (*source)->file.read(offset, part); !status.ok()) return status;
+    const int64_t offset = (*source)->header.data_offset + (*entry)->begin;
+    for (const spec::Transfer& run : runs) {
+      const auto part = into.subspan(static_cast<size_t>(run.to * size), static_cast<size_t>(run.count * size));
+      if (absl::Status status = (*source)->file.read(offset + run.from * size, part); !status.ok()) return status;
+    }
   }
   return absl::OkStatus();
 }

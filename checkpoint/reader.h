@@ -1,4 +1,4 @@
-// Reads any rows of any tensor of a committed checkpoint, whatever mesh wrote it. Torch-free.
+// Reads any part of any tensor of a committed checkpoint, whatever mesh wrote it. Torch-free.
 #pragma once
 #include <cstddef>
 #include <memory>
@@ -26,8 +26,10 @@ class Reader {
   const Manifest& manifest() const { return manifest_; }
   const std::string& folder() const { return folder_; }
 
-  // Rows [row_begin, row_begin + rows) of `tensor` into `into`, whose size must be theirs. NOT_FOUND: no such tensor;
-  // DATA_LOSS: a file is not what the manifest says.
+  // `box` of `tensor`, row-major, into `into`, whose size must be its. NOT_FOUND: no such tensor; OUT_OF_RANGE: not
+  // inside it; DATA_LOSS: a file is not what the manifest says. Reads no other bytes of a slice than asked for.
+  absl::Status read_box(const std::string& tensor, const spec::Box& box, std::span<std::byte> into) const;
+  // Rows [row_begin, row_begin + rows) of the first dim.
   absl::Status read_rows(const std::string& tensor, int64_t row_begin, int64_t rows, std::span<std::byte> into) const;
 
  private:

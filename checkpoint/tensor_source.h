@@ -1,5 +1,5 @@
 // Weights to read, wherever they lie: a committed checkpoint of ours or a Hugging Face folder. The reader of weights
-// (initialisation from a folder, evaluation, conversion) sees one kind of thing: our names, whole shapes, any rows of
+// (initialisation from a folder, evaluation, conversion) sees one kind of thing: our names, whole shapes, any part of
 // any tensor in the dtype it asks for. Torch-free.
 #pragma once
 #include <cstddef>
@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "checkpoint/safetensors.h"
 #include "spec/flavor.h"
+#include "spec/layout.h"
 
 namespace qwen3::checkpoint {
 
@@ -33,11 +34,14 @@ class TensorSource {
   virtual const spec::ModelShape& model() const = 0;
   // All parameters of model(), each once, in the order of the layers; then buffers. A tied head is not among them.
   virtual const std::vector<SourceTensor>& tensors() const = 0;
-  // Rows [row_begin, row_begin + rows) of the first dim, row-major, converted to `as` (kFloat32, kBfloat16 or kFloat16,
-  // or the source's own dtype, which copies the bits). `into` has exactly their bytes. Narrowing rounds to nearest
-  // even. NOT_FOUND: no such tensor; OUT_OF_RANGE: no such rows; DATA_LOSS: a file is not what it was or should be.
-  virtual absl::Status read_rows(std::string_view name, int64_t row_begin, int64_t rows, std::span<std::byte> into,
-                                 Dtype as) const = 0;
+  // `box` of the tensor, row-major, converted to `as` (kFloat32, kBfloat16 or kFloat16, or the source's own dtype,
+  // which copies the bits). `into` has exactly its bytes, and no bytes beside it are read. Narrowing rounds to nearest
+  // even. NOT_FOUND: no such tensor; OUT_OF_RANGE: not inside it; DATA_LOSS: a file is not what it was or should be.
+  virtual absl::Status read_box(std::string_view name, const spec::Box& box, std::span<std::byte> into,
+                                Dtype as) const = 0;
+  // Rows [row_begin, row_begin + rows) of the first dim.
+  absl::Status read_rows(std::string_view name, int64_t row_begin, int64_t rows, std::span<std::byte> into,
+                         Dtype as) const;
 
   // Null: no such tensor.
   const SourceTensor* find(std::string_view name) const;

@@ -29,40 +29,64 @@ double sum_in_order(const at::Tensor& values) {
   return sum;
 }
 
-// Rows whose squares are summed: runs of the last dim, a shard's row (an expert's matrix) may hold many; the elements
-// of a 1-D tensor.
-int64_t norm_row_size(const ShardedTensor& tensor) { return tensor.shape.size() == 1 ? 1 : tensor.shape.back(); }
+// Rows whose squares are summed: runs of the last dim; the elements of a 1-D tensor.
+int64_t row_size(const std::vector<int64_t>& shape) { return shape.size() == 1 ? 1 : shape.back(); }
+int64_t rows_in(const spec::Box& box) { return box.empty() ? 0 : box.numel() / row_size(box.shape); }
 
-at::Tensor norm_rows(const ShardedTensor& tensor) {
-  return tensor.rows_of(tensor.grad).view({-1, norm_row_size(tensor)});
+at::Tensor rows_of(const ShardedTensor& tensor) {
+  return tensor.box_of(tensor.grad).view({-1, row_size(tensor.box.shape)});
 }
 
-int64_t most_rows(const ShardedTensor& tensor, const MeshAxis& shard) {
-  return spec::shard_rows(tensor.shape[0], shard.size(), 0).size() * (tensor.row_size / norm_row_size(tensor));
+// The rows of the tensor that the rows of a box belong to, as runs over the tensor without its last dim.
+std::vector<spec::Transfer> row_runs(const ShardedTensor& tensor, spec::Box box) {
+  std::vector<int64_t> shape = tensor.layout.shape;
+  if (shape.size() > 1) {
+    shape.pop_back();
+    box.begin.pop_back();
+    box.shape.pop_back();
+  }
+  return spec::transfers(box, spec::whole_box(shape));
 }
 
-// Sum over all tensors in name order of their row sums in global row order. One gather for all of them.
+// Sum over all tensors in name order of their row sums in global row order. One gather for all of them. A row that
+// tensor parallelism splits is added in the order of the ranks.
 double ordered_square_sum(const ShardedModel& model) {
-  const MeshAxis& shard = model.shard_axis();
+  const MeshAxis& replica = model.mesh().replica();
+  const spec::Mesh& mesh = model.mesh().shape();
+  const int64_t first_rank = model.mesh().rank() - replica.index();
+  const auto box_on = [&](const ShardedTensor& tensor, int64_t r) {
+    if (spec::owns(tensor.layout, mesh, first_rank + r)) return spec::box_of(tensor.layout, mesh, first_rank + r);
+    return spec::Box{tensor.box.begin, std::vector<int64_t>(tensor.box.shape.size(), 0)};
+  };
+  const auto most_rows = [&](const ShardedTensor& tensor) {
+    int64_t most = 0;
+    for (int64_t r = 0; r < replica.size(); ++r) most = std::max(most, rows_in(box_on(tensor, r)));
+    return most;
+  };
   int64_t rows = 0;
-  for (const ShardedTensor* tensor : model.tensors()) rows += most_rows(*tensor, shard);
+  for (const ShardedTensor* tensor : model.tensors()) rows += most_rows(*tensor);
   const at::Tensor mine = at::zeros({rows}, at::kDouble);
   int64_t offset = 0;
   for (const ShardedTensor* tensor : model.tensors()) {
-    if (tensor->rows.size() > 0) {
-      const at::Tensor sums = row_square_sums(norm_rows(*tensor));
+    if (tensor->owned && !tensor->box.empty()) {
+      const at::Tensor sums = row_square_sums(rows_of(*tensor));
       mine.narrow(0, offset, sums.numel()).copy_(sums);
     }
-    offset += most_rows(*tensor, shard);
+    offset += most_rows(*tensor);
   }
-  const at::Tensor all = all_gather(mine, shard);  // [ranks, rows]
+  const at::Tensor all = all_gather(mine, replica);  // [ranks, rows]
   double sum = 0;
   offset = 0;
   for (const ShardedTensor* tensor : model.tensors()) {
-    const int64_t most = most_rows(*tensor, shard);
-    // By rank is by global row; the last ranks' padding is zeros, which change no sum of squares.
-    sum += sum_in_order(all.narrow(1, offset, most).reshape({-1}));
-    offset += most;
+    std::vector<double> by_row(static_cast<size_t>(rows_in(spec::whole_box(tensor->layout.shape))), 0.0);
+    for (int64_t r = 0; r < replica.size(); ++r) {
+      const double* sums = all.const_data_ptr<double>() + r * rows + offset;
+      for (const spec::Transfer& run : row_runs(*tensor, box_on(*tensor, r))) {
+        for (int64_t i = 0; i < run.count; ++i) by_row[static_cast<size_t>(run.to + i)] += sums[run.from + i];
+      }
+    }
+    for (const double of_row : by_row) sum += of_row;
+    offset += most_rows(*tensor);
   }
   return sum;
 }
@@ -89,9 +113,9 @@ double grad_norm(const ShardedModel& model, bool ordered) {
     sum = ordered_square_sum(model);
   } else {
     for (const ShardedTensor* tensor : model.tensors()) {
-      if (tensor->rows.size() > 0) sum += sum_in_order(row_square_sums(norm_rows(*tensor)));
+      if (tensor->owned && !tensor->box.empty()) sum += sum_in_order(row_square_sums(rows_of(*tensor)));
     }
-    sum = sum_in_order(all_gather(at::full({1}, sum, at::kDouble), model.shard_axis()).view(-1));
+    sum = sum_in_order(all_gather(at::full({1}, sum, at::kDouble), model.mesh().replica()).view(-1));
   }
   return std::sqrt(sum);
 }

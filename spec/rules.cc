@@ -185,6 +185,10 @@ class Checker {
       report("training.mixed_precision_param",
              "debug.ordered needs float32: set training.mixed_precision_param to \"float32\" or \"auto\"");
     }
+    if (run_.reduce_in_bfloat16) {
+      report("training.mixed_precision_reduce",
+             "debug.ordered needs gradients in float32: set training.mixed_precision_reduce to \"float32\"");
+    }
     if (run_.threads_per_rank > 1) {
       report("resources.threads_per_rank", "resources.threads_per_rank is ", run_.threads_per_rank,
              ", but debug.ordered needs 1 thread a rank; write 1 or leave it out");

@@ -82,7 +82,10 @@ struct RunSpec {
   double max_norm = 1.0;                      // 0: no clipping
   Precision precision = Precision::kFloat32;  // "auto" resolved
   Mesh mesh;
+  bool sequence_parallel = true;  // under tensor parallelism: activations between blocks are cut along the sequence
   bool reshard_after_forward = true;
+  bool reduce_once = false;         // FSDP adds whole gradients over the microbatches of a step and exchanges them once
+  bool reduce_in_bfloat16 = false;  // gradients travel so between ranks; they are added in float32
   CheckpointSpec checkpoint;
   ValidationSpec validation;
   int64_t log_freq = 1;

@@ -210,8 +210,8 @@ absl::StatusOr<std::unique_ptr<HfReader>> HfReader::open(const std::string& fold
   return reader;
 }
 
-absl::Status HfReader::read_rows(std::string_view name, int64_t row_begin, int64_t rows, std::span<std::byte> into,
-                                 Dtype as) const {
+absl::Status HfReader::read_box(std::string_view name, const spec::Box& box, std::span<std::byte> into,
+                                Dtype as) const {
   const auto fail = [&](absl::StatusCode code, const std::string& what) {
     return absl::Status(
         code, absl::StrCat(folder_, ": tensor \"", absl::string_view(name.data(), name.size()), "\": ", what));
@@ -219,29 +219,47 @@ absl::Status HfReader::read_rows(std::string_view name, int64_t row_begin, int64
   const auto found = by_name_.find(name);
   if (found == by_name_.end()) return fail(absl::StatusCode::kNotFound, "not in this model");
   const SourceTensor& tensor = tensors_[found->second];
-  const int64_t all_rows = row_count(tensor.shape);
-  if (row_begin < 0 || rows < 0 || rows > all_rows || row_begin > all_rows - rows) {
+  const std::string asked =
+      absl::StrCat("[", absl::StrJoin(box.shape, ","), "] from [", absl::StrJoin(box.begin, ","), "]");
+  if (!spec::is_inside(box, tensor.shape)) {
     return fail(absl::StatusCode::kOutOfRange,
-                absl::StrCat("asked for ", rows, " rows from ", row_begin, ", but it has ", all_rows));
+                absl::StrCat("asked for ", asked, ", but it is [", absl::StrJoin(tensor.shape, ","), "]"));
   }
-  const int64_t row_items = items(tensor.shape, 1), row_bytes = row_items * item_size(as);
-  if (!is_float(as) || static_cast<int64_t>(into.size()) != rows * row_bytes) {
+  if (!is_float(as) || static_cast<int64_t>(into.size()) != box.numel() * item_size(as)) {
     return fail(absl::StatusCode::kInvalidArgument,
-                absl::StrCat(rows, " rows of ", dtype_name(as), " have ", rows * row_bytes, " bytes, got room for ",
-                             into.size()));
+                absl::StrCat(asked, " of ", dtype_name(as), " has ", box.numel() * item_size(as),
+                             " bytes, got room for ", into.size()));
   }
   const std::vector<Part>& parts = places_[found->second].parts;
-  if (parts.size() == 1) {
-    if (absl::Status s = read_part(parts[0], row_begin, rows, row_items, into, as); !s.ok()) return s;
-  } else {
-    for (int64_t row = 0; row < rows; ++row) {
-      const auto part = into.subspan(static_cast<size_t>(row * row_bytes), static_cast<size_t>(row_bytes));
-      absl::Status s = read_part(parts[static_cast<size_t>(row_begin + row)], 0, 1, row_items, part, as);
+  const int64_t row_items = items(tensor.shape, 1), rows_per_part = parts.size() == 1 ? tensor.shape[0] : 1;
+  for (const spec::Transfer& run : spec::transfers(spec::whole_box(tensor.shape), box)) {
+    for (int64_t done = 0; done < run.count;) {  // a run may go on from one expert into the next
+      const int64_t row = (run.from + done) / row_items, item = (run.from + done) % row_items;
+      const Part& part = parts[static_cast<size_t>(parts.size() == 1 ? 0 : row)];
+      const int64_t row_in_part = parts.size() == 1 ? row : 0;
+      const bool whole_rows = item == 0 && run.count - done >= row_items;
+      const int64_t rows = whole_rows ? std::min((run.count - done) / row_items, rows_per_part - row_in_part) : 1;
+      const int64_t count = whole_rows ? rows * row_items : std::min(run.count - done, row_items - item);
+      const auto target = into.subspan(static_cast<size_t>((run.to + done) * item_size(as)),
+                                       static_cast<size_t>(count * item_size(as)));
+      absl::Status s;
+      if (whole_rows) {
+        s = read_part(part, row_in_part, rows, row_items, target, as);
+      } else {
+        const int64_t size = item_size(part.dtype);
+        s = read_part({part.file, part.dtype, part.offset + row_in_part * part.stride + item * size, count * size}, 0,
+                      1, count, target, as);
+      }
       if (!s.ok()) return s;
+      done += count;
     }
   }
-  if (found->second != 0 || !tied_head()) return absl::OkStatus();
-  // Both in the embedding's dtype first, so that a difference that rounding would hide is seen.
+  if (found->second != 0 || !tied_head() || box.empty()) return absl::OkStatus();
+  return compare_tied_head(parts[0], box.begin[0], box.shape[0], row_items);
+}
+
+// In float32, so that a difference that rounding would hide is seen.
+absl::Status HfReader::compare_tied_head(const Part& part, int64_t row_begin, int64_t rows, int64_t row_items) const {
   std::vector<std::byte> head(kPieceBytes), embedding(kPieceBytes);
   const int64_t piece_rows = std::max<int64_t>(1, static_cast<int64_t>(kPieceBytes) / (row_items * 4));
   for (int64_t row = row_begin; row < row_begin + rows; row += piece_rows) {
@@ -250,7 +268,7 @@ absl::Status HfReader::read_rows(std::string_view name, int64_t row_begin, int64
     head.resize(size);
     embedding.resize(size);
     absl::Status s = read_part(tied_head_, row, count, row_items, head, Dtype::kFloat32);
-    if (s.ok()) s = read_part(parts[0], row, count, row_items, embedding, Dtype::kFloat32);
+    if (s.ok()) s = read_part(part, row, count, row_items, embedding, Dtype::kFloat32);
     if (!s.ok()) return s;
     if (std::memcmp(head.data(), embedding.data(), size) != 0) {
       return absl::DataLossError(absl::StrCat(folder_, ": tensor \"lm_head.weight\" differs from ",

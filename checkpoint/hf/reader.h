@@ -21,8 +21,8 @@ class HfReader : public TensorSource {
   const std::vector<SourceTensor>& tensors() const override { return tensors_; }
   // Of a tied model whose folder has a lm_head.weight the embedding's rows are compared with it: DATA_LOSS if they
   // differ, since transformers would then use another head than the weights say.
-  absl::Status read_rows(std::string_view name, int64_t row_begin, int64_t rows, std::span<std::byte> into,
-                         Dtype as) const override;
+  absl::Status read_box(std::string_view name, const spec::Box& box, std::span<std::byte> into,
+                        Dtype as) const override;
 
   const std::string& folder() const { return folder_; }
   const std::string& config_text() const { return config_text_; }
@@ -46,6 +46,7 @@ class HfReader : public TensorSource {
   class Builder;
 
   HfReader() = default;
+  absl::Status compare_tied_head(const Part& embedding, int64_t row_begin, int64_t rows, int64_t row_items) const;
   absl::Status read_part(const Part& part, int64_t row, int64_t rows, int64_t row_items, std::span<std::byte> into,
                          Dtype as) const;
 

@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "model/init.h"
 
@@ -52,26 +53,33 @@ struct AfterLayer : torch::autograd::Function<AfterLayer> {
 };
 
 ShardedModel::ShardedModel(model::ParameterSet& parameters, const DeviceMesh& mesh, const UnitOptions& options)
-    : parameters_(parameters), shard_(mesh.axis(spec::Axis::kDpShard)) {
+    : parameters_(parameters), mesh_(mesh) {
   parameters.zero_buffers(options.state_dtype);
-  const MeshAxis& replicate = mesh.axis(spec::Axis::kDpReplicate);
   auto& layers = parameters.units();
   const auto shares_first = [&](const model::Parameter* parameter) {
     return std::any_of(layers.front().parameters.begin(), layers.front().parameters.end(),
                        [&](const model::Parameter* first) { return first->tensor == parameter->tensor; });
   };
+  const auto over_own_mesh = [&](const model::Parameter* parameter) {
+    return spec::layout_of(parameter->tensor, parameter->shape, mesh.shape()).shard.axis == spec::LayoutAxis::kEfsdp;
+  };
   tied_ = std::any_of(layers.back().parameters.begin(), layers.back().parameters.end(), shares_first);
   for (size_t layer = 0; layer < layers.size(); ++layer) {
     std::vector<model::Parameter*> members = layers[layer].parameters;
+    units_by_layer_.emplace_back();
     if (tied_ && layer + 1 == layers.size()) {
-      unit_index_.push_back(0);
+      units_by_layer_.back() = units_by_layer_.front();
       continue;
     }
     if (tied_ && layer == 0) {
       members.insert(members.end(), layers.back().parameters.begin(), layers.back().parameters.end());
     }
-    unit_index_.push_back(units_.size());
-    units_.emplace_back(std::move(members), shard_, replicate, options);
+    const auto experts = std::stable_partition(members.begin(), members.end(), std::not_fn(over_own_mesh));
+    for (auto& part : {std::vector(members.begin(), experts), std::vector(experts, members.end())}) {
+      if (part.empty()) continue;
+      units_.emplace_back(part, mesh, options);
+      units_by_layer_.back().push_back(&units_.back());
+    }
   }
   for (FsdpUnit& unit : units_) {
     for (ShardedTensor& tensor : unit.tensors()) tensors_.push_back(&tensor);
@@ -82,47 +90,76 @@ ShardedModel::ShardedModel(model::ParameterSet& parameters, const DeviceMesh& me
 
 void ShardedModel::initialise(uint64_t seed) {
   for (ShardedTensor* tensor : tensors_) {
-    if (tensor->numel() == 0) continue;
-    model::fill_initial(tensor->master.narrow(0, 0, tensor->numel()), *tensor->uses.front(), seed,
-                        tensor->rows.begin * tensor->row_size);
+    for (const spec::Transfer& run : spec::transfers(spec::whole_box(tensor->layout.shape), tensor->box)) {
+      model::fill_initial(tensor->master.narrow(0, run.to, run.count), *tensor->uses.front(), seed, run.from);
+    }
   }
   masters_changed();
 }
 
 at::Tensor ShardedModel::around(size_t layer, const at::Tensor& x, const model::Layer& body) {
-  unit_of(layer).gather();
-  if (layer + 1 < unit_index_.size()) unit_of(layer + 1).start_gather();
+  for (FsdpUnit* unit : units_of(layer)) unit->gather();
+  if (layer + 1 < units_by_layer_.size()) {
+    for (FsdpUnit* unit : units_of(layer + 1)) unit->start_gather();
+  }
   const bool backward_follows = c10::GradMode::is_enabled();
   at::Tensor y = body(backward_follows && x.requires_grad() ? BeforeLayer::apply(x, this, layer) : x);
-  if (stays_gathered(layer)) {
-    if (!backward_follows && layer + 1 == unit_index_.size()) unit_of(layer).release();
-    return y;
+  const bool last = layer + 1 == units_by_layer_.size();
+  if (!stays_gathered(layer) || (!backward_follows && last)) {
+    for (FsdpUnit* unit : units_of(layer)) unit->release();
   }
-  unit_of(layer).release();
   // The embedding's backward needs indices only, not its weight.
-  return backward_follows && layer > 0 ? AfterLayer::apply(y, this, layer) : y;
+  return backward_follows && layer > 0 && !last ? AfterLayer::apply(y, this, layer) : y;
 }
 
 void ShardedModel::gather_for_backward(size_t layer) {
-  unit_of(layer).gather();
-  if (layer > 1) unit_of(layer - 1).start_gather();
+  for (FsdpUnit* unit : units_of(layer)) unit->gather();
+  if (layer <= 1) return;
+  for (FsdpUnit* unit : units_of(layer - 1)) unit->start_gather();
 }
 
 void ShardedModel::layer_gradients_complete(size_t layer) {
-  if (tied_ && layer + 1 == unit_index_.size()) return;  // the embedding's use comes last
-  FsdpUnit& unit = unit_of(layer);
-  unit.release();
-  unit.reduce_microbatch();
-  if (last_microbatch_) unit.start_finish_step();
+  if (tied_ && layer + 1 == units_by_layer_.size()) return;  // the embedding's use comes last
+  for (FsdpUnit* unit : units_of(layer)) reduce(*unit);
 }
 
 void ShardedModel::end_of_backward() {
-  units_.front().release();
-  units_.front().reduce_microbatch();
+  reduce(units_.front());
+  unsettled_->settle();
+}
+
+// At most one unit's exchange buffers exist at a time.
+void ShardedModel::reduce(FsdpUnit& unit) {
+  unit.release();
+  if (unsettled_ != nullptr) unsettled_->settle();
+  unit.reduce_microbatch(last_microbatch_);
+  unsettled_ = &unit;
 }
 
 void ShardedModel::finish_step() {
   for (FsdpUnit& unit : units_) unit.finish_step();
+  sum_over_tp();
+}
+
+// Small tensors only (norms, routers), so that one exchange for all of them costs little.
+void ShardedModel::sum_over_tp() {
+  const MeshAxis& tp = mesh_.axis(spec::Axis::kTp);
+  if (tp.size() == 1) return;
+  std::vector<ShardedTensor*> summands;
+  std::vector<at::Tensor> flat;
+  for (ShardedTensor* tensor : tensors_) {
+    if (!tensor->layout.partial_over_tp) continue;
+    summands.push_back(tensor);
+    flat.push_back(tensor->grad);
+  }
+  if (flat.empty()) return;
+  const at::Tensor sum = tree_sum_(all_gather(at::cat(flat), tp));
+  int64_t offset = 0;
+  for (ShardedTensor* tensor : summands) {
+    const int64_t slot = tensor->grad.numel();
+    tensor->grad = sum.narrow(0, offset, slot).clone();
+    offset += slot;
+  }
 }
 
 void ShardedModel::masters_changed() {

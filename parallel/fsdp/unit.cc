@@ -13,46 +13,54 @@ constexpr int64_t kSlotMultiple = 16;  // elements; a cache line of float32
 
 int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-int64_t product(const std::vector<int64_t>& shape) {
-  int64_t n = 1;
-  for (int64_t size : shape) n *= size;
-  return n;
+// The part of the piece that the rank at `index` of the shard axis keeps, in the piece's own indices.
+spec::RowRange shard_of(const ShardedTensor& tensor, int64_t degree, int64_t index) {
+  return spec::shard_rows(tensor.piece.shape[static_cast<size_t>(tensor.layout.shard.dim)], degree, index);
 }
 
 // Elements of the largest shard's slot; every rank's slot has this size, so that exchanges are even.
 int64_t slot_size(const ShardedTensor& tensor, int64_t degree) {
-  return round_up(spec::shard_rows(tensor.shape[0], degree, 0).size() * tensor.row_size, kSlotMultiple);
+  const int64_t all = tensor.piece.shape[static_cast<size_t>(tensor.layout.shard.dim)];
+  if (all == 0) return 0;
+  return round_up(tensor.piece.numel() / all * shard_of(tensor, degree, 0).size(), kSlotMultiple);
 }
 
-// Copies whole [rows, row_size] into slots [degree, slot] by rank, converting the dtype. Padding becomes zeros.
-void scatter_rows(const at::Tensor& whole, const at::Tensor& slots, const ShardedTensor& tensor) {
+// For each rank's shard that is not empty: call(part of `piece`, slot of that rank, as long and in the same shape).
+template <typename Call>
+void for_each_shard(const at::Tensor& piece, const at::Tensor& slots, const ShardedTensor& tensor, Call&& call) {
   const int64_t degree = slots.size(0);
   for (int64_t r = 0; r < degree; ++r) {
-    const spec::RowRange rows = spec::shard_rows(tensor.shape[0], degree, r);
-    const int64_t numel = rows.size() * tensor.row_size;
-    const at::Tensor slot = slots[r];
-    if (numel < slot.numel()) slot.narrow(0, numel, slot.numel() - numel).zero_();
-    if (numel == 0) continue;
-    slot.narrow(0, 0, numel).view({rows.size(), tensor.row_size}).copy_(whole.narrow(0, rows.begin, rows.size()));
+    const spec::RowRange range = shard_of(tensor, degree, r);
+    const at::Tensor part = piece.narrow(tensor.layout.shard.dim, std::min(range.begin, range.end), range.size());
+    call(part, slots[r].narrow(0, 0, part.numel()).view(part.sizes()),
+         slots[r].narrow(0, part.numel(), slots.size(1) - part.numel()));
   }
+}
+
+// Copies a piece into slots [degree, slot] by rank, converting the dtype. Padding becomes zeros.
+void scatter(const at::Tensor& piece, const at::Tensor& slots, const ShardedTensor& tensor) {
+  for_each_shard(piece, slots, tensor, [](const at::Tensor& part, const at::Tensor& slot, const at::Tensor& padding) {
+    slot.copy_(part);
+    padding.zero_();
+  });
 }
 
 // The inverse.
-void collect_rows(const at::Tensor& slots, const at::Tensor& whole, const ShardedTensor& tensor) {
-  const int64_t degree = slots.size(0);
-  for (int64_t r = 0; r < degree; ++r) {
-    const spec::RowRange rows = spec::shard_rows(tensor.shape[0], degree, r);
-    if (rows.size() == 0) continue;
-    whole.narrow(0, rows.begin, rows.size())
-        .copy_(slots[r].narrow(0, 0, rows.size() * tensor.row_size).view({rows.size(), tensor.row_size}));
-  }
+void collect(const at::Tensor& slots, const at::Tensor& piece, const ShardedTensor& tensor) {
+  for_each_shard(piece, slots, tensor,
+                 [](const at::Tensor& part, const at::Tensor& slot, const at::Tensor&) { part.copy_(slot); });
+}
+
+const MeshAxis& shard_axis(const std::vector<model::Parameter*>& parameters, const DeviceMesh& mesh) {
+  const model::Parameter& first = *parameters.front();
+  const spec::Layout layout = spec::layout_of(first.tensor, first.shape, mesh.shape());
+  return layout.shard.axis == spec::LayoutAxis::kEfsdp ? mesh.efsdp() : mesh.axis(spec::Axis::kDpShard);
 }
 
 }  // namespace
 
-FsdpUnit::FsdpUnit(std::vector<model::Parameter*> parameters, const MeshAxis& shard, const MeshAxis& replicate,
-                   const UnitOptions& options)
-    : shard_(shard), replicate_(replicate), options_(options) {
+FsdpUnit::FsdpUnit(std::vector<model::Parameter*> parameters, const DeviceMesh& mesh, const UnitOptions& options)
+    : shard_(shard_axis(parameters, mesh)), replicate_(mesh.axis(spec::Axis::kDpReplicate)), options_(options) {
   c10::NoGradGuard no_grad;
   for (model::Parameter* parameter : parameters) {
     auto known = std::find_if(tensors_.begin(), tensors_.end(),
@@ -60,9 +68,10 @@ FsdpUnit::FsdpUnit(std::vector<model::Parameter*> parameters, const MeshAxis& sh
     if (known == tensors_.end()) {
       ShardedTensor tensor;
       tensor.name = parameter->tensor;
-      tensor.shape = parameter->shape;
-      tensor.row_size = product(parameter->shape) / parameter->shape[0];
-      tensor.rows = spec::shard_rows(parameter->shape[0], shard_.size(), shard_.index());
+      tensor.layout = spec::layout_of(tensor.name, parameter->shape, mesh.shape(), options_.sequence_parallel);
+      tensor.piece = spec::piece_of(tensor.layout, mesh.shape(), mesh.rank());
+      tensor.box = spec::box_of(tensor.layout, mesh.shape(), mesh.rank());
+      tensor.owned = spec::owns(tensor.layout, mesh.shape(), mesh.rank());
       tensors_.push_back(std::move(tensor));
       known = std::prev(tensors_.end());
     }
@@ -89,14 +98,14 @@ FsdpUnit::FsdpUnit(std::vector<model::Parameter*> parameters, const MeshAxis& sh
     whole_ = compute_shard_;  // slots are whole tensors then
   } else {
     int64_t whole_numel = 0;
-    for (const ShardedTensor& tensor : tensors_) whole_numel += round_up(product(tensor.shape), kSlotMultiple);
+    for (const ShardedTensor& tensor : tensors_) whole_numel += round_up(tensor.piece.numel(), kSlotMultiple);
     whole_ = at::empty({whole_numel}, state.dtype(options_.compute_dtype));
   }
   offset = 0;
   for (ShardedTensor& tensor : tensors_) {
-    const int64_t numel = product(tensor.shape);
+    const int64_t numel = tensor.piece.numel();
     for (model::Parameter* use : tensor.uses) {
-      use->weight = whole_.narrow(0, offset, numel).view(tensor.shape).detach().requires_grad_(true);
+      use->weight = whole_.narrow(0, offset, numel).view(tensor.piece.shape).detach().requires_grad_(true);
       uses_.push_back({&tensor, use, OrderedSum(options_.ordered)});
     }
     offset += round_up(numel, kSlotMultiple);
@@ -136,9 +145,8 @@ void FsdpUnit::gather() {
   const at::Tensor raw = at::from_blob(storage->mutable_data(), {whole_.numel()}, whole_.options());
   int64_t from = 0, to = 0;
   for (const ShardedTensor& tensor : tensors_) {
-    const int64_t slot = tensor.master.numel(), numel = product(tensor.shape);
-    collect_rows(gathered_.narrow(1, from, slot), raw.narrow(0, to, numel).view({tensor.shape[0], tensor.row_size}),
-                 tensor);
+    const int64_t slot = tensor.master.numel(), numel = tensor.piece.numel();
+    collect(gathered_.narrow(1, from, slot), raw.narrow(0, to, numel).view(tensor.piece.shape), tensor);
     from += slot;
     to += round_up(numel, kSlotMultiple);
   }
@@ -165,79 +173,91 @@ void FsdpUnit::masters_changed() {
   if (!compute_shard_.is_same(master_)) compute_shard_.copy_(master_);
 }
 
-void FsdpUnit::reduce_microbatch() {
+void FsdpUnit::reduce_microbatch(bool last) {
   c10::NoGradGuard no_grad;
-  drain_exchange();
-  if (whole_on_this_rank()) {
-    for (Use& use : uses_) {
-      at::Tensor grad = std::exchange(use.parameter->weight.mutable_grad(), at::Tensor()).reshape({-1});
-      const int64_t slot = use.tensor->master.numel();
-      if (grad.numel() != slot) grad = at::constant_pad_nd(grad, {0, slot - grad.numel()});
-      OrderedSum& sum = shares_accumulators() ? accumulator_of(*use.tensor) : use.sum;
-      sum.add(options_.ordered || sum.empty() ? grad.to(options_.state_dtype) : std::move(grad));
-    }
-    return;
+  settle();
+  last_microbatch_ = last;
+  if (whole_on_this_rank() || options_.reduce_once) accumulate();
+  if (!whole_on_this_rank() && (last || !options_.reduce_once)) start_exchange();
+}
+
+at::TensorOptions FsdpUnit::travelling() const {
+  return options_.reduce_in_bfloat16 ? master_.options().dtype(at::kBFloat16) : master_.options();
+}
+
+// Adds the leaves' gradients, whole, to the sums.
+void FsdpUnit::accumulate() {
+  for (Use& use : uses_) {
+    at::Tensor grad = std::exchange(use.parameter->weight.mutable_grad(), at::Tensor()).reshape({-1});
+    const int64_t padded = whole_on_this_rank() ? use.tensor->master.numel() : grad.numel();
+    if (grad.numel() != padded) grad = at::constant_pad_nd(grad, {0, padded - grad.numel()});
+    OrderedSum& sum = shares_accumulators() ? accumulator_of(*use.tensor) : use.sum;
+    sum.add(options_.ordered || sum.empty() ? grad.to(options_.state_dtype) : std::move(grad));
   }
+}
+
+// Sends the leaves' gradients, or their sums, to the ranks that keep the shards.
+void FsdpUnit::start_exchange() {
   int64_t elements = 0;
   for (const Use& use : uses_) elements += use.tensor->master.numel();
-  const at::Tensor mine = at::empty({shard_.size(), elements}, master_.options());
+  const at::Tensor mine = at::empty({shard_.size(), elements}, travelling());
   int64_t offset = 0;
   for (Use& use : uses_) {
-    const at::Tensor grad = std::exchange(use.parameter->weight.mutable_grad(), at::Tensor());
+    const at::Tensor grad = options_.reduce_once ? use.sum.take().view(use.tensor->piece.shape)
+                                                 : std::exchange(use.parameter->weight.mutable_grad(), at::Tensor());
     const int64_t slot = use.tensor->master.numel();
-    scatter_rows(grad.reshape({use.tensor->shape[0], use.tensor->row_size}), mine.narrow(1, offset, slot), *use.tensor);
+    scatter(grad, mine.narrow(1, offset, slot), *use.tensor);
     offset += slot;
   }
   received_ = at::empty_like(mine);
   exchange_ = start_all_to_all(received_, mine, shard_);
 }
 
-void FsdpUnit::drain_exchange() {
-  if (!received_.defined()) return;
+void FsdpUnit::settle() {
   c10::NoGradGuard no_grad;
-  exchange_.wait();
-  const at::Tensor sum = tree_sum_(received_);
-  const int level = std::countr_zero(static_cast<uint64_t>(shard_.size()));
-  int64_t offset = 0;
-  for (Use& use : uses_) {
-    const int64_t slot = use.tensor->master.numel();
-    use.sum.add(sum.narrow(0, offset, slot).clone(), level);  // a copy, so that the exchange buffer can go
-    offset += slot;
+  if (received_.defined()) {
+    exchange_.wait();
+    const at::Tensor sum = tree_sum_(received_.to(options_.state_dtype));
+    const int level = std::countr_zero(static_cast<uint64_t>(shard_.size()));
+    int64_t offset = 0;
+    for (Use& use : uses_) {
+      const int64_t slot = use.tensor->master.numel();
+      use.sum.add(sum.narrow(0, offset, slot).clone(), level);  // a copy, so that the exchange buffer can go
+      offset += slot;
+    }
+    received_.reset();
   }
-  received_.reset();
+  if (std::exchange(last_microbatch_, false) && replicate_.size() > 1) start_adding_replicas();
 }
 
 OrderedSum& FsdpUnit::accumulator_of(const ShardedTensor& tensor) {
   return std::find_if(uses_.begin(), uses_.end(), [&](const Use& use) { return use.tensor == &tensor; })->sum;
 }
 
-void FsdpUnit::start_finish_step() {
-  c10::NoGradGuard no_grad;
-  drain_exchange();
-  if (replicate_.size() == 1) return;
+void FsdpUnit::start_adding_replicas() {
   int64_t elements = 0;
   for (const Use& use : uses_) elements += use.tensor->master.numel();
-  const at::Tensor mine = at::zeros({round_up(elements, replicate_.size())}, master_.options());
+  const at::Tensor mine = at::zeros({round_up(elements, replicate_.size())}, travelling());
   int64_t offset = 0;
   for (Use& use : uses_) {
     const int64_t slot = use.tensor->master.numel();
     mine.narrow(0, offset, slot).copy_(use.sum.take());
     offset += slot;
   }
-  replicas_ = at::empty({replicate_.size(), mine.numel() / replicate_.size()}, master_.options());
+  replicas_ = at::empty({replicate_.size(), mine.numel() / replicate_.size()}, mine.options());
   replicate_exchange_ = start_all_to_all(replicas_, mine.view({replicate_.size(), -1}), replicate_);
 }
 
 void FsdpUnit::finish_step() {
   c10::NoGradGuard no_grad;
+  last_microbatch_ = !replicas_.defined();
+  settle();
   std::vector<at::Tensor> sums;  // by use, [slot]
   if (replicate_.size() == 1) {
-    drain_exchange();
     for (Use& use : uses_) sums.push_back(use.sum.empty() && shares_accumulators() ? at::Tensor() : use.sum.take());
   } else {
-    if (!replicas_.defined()) start_finish_step();
     replicate_exchange_.wait();
-    const at::Tensor all = all_gather(tree_sum_(replicas_), replicate_).view(-1);
+    const at::Tensor all = all_gather(tree_sum_(replicas_.to(options_.state_dtype)), replicate_).view(-1);
     replicas_.reset();
     int64_t offset = 0;
     for (Use& use : uses_) {

@@ -1,7 +1,7 @@
 // One unit of fully sharded data parallelism: the parameters that are gathered, freed and reduced together (the
 // embedding, one block, or the final norm with the head; with tied weights embedding and head are one unit).
 // Source of the idea: ZeRO-3 (arXiv:1910.02054) and PyTorch FSDP2's per-parameter sharding; here shards are runs of
-// rows (spec/layout.h), so no shard splits a row and row-wise norms do not depend on the mesh.
+// rows of what the layout leaves to this rank (spec/layout.h), so no shard splits a row.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -16,37 +16,44 @@
 
 namespace qwen3::parallel {
 
-// A weight's part on this rank. The flat tensors have `slot` elements: the shard's rows, then zeros up to a multiple
-// of 16, so that vectorised loops have no tail whose rounding would depend on the cut.
+// A weight's part on this rank. The flat tensors have `slot` elements: those of the box, row-major, then zeros up to a
+// multiple of 16, so that vectorised loops have no tail whose rounding would depend on the cut.
 struct ShardedTensor {
-  std::string name;            // "layers.0.attention.wq.weight"
-  std::vector<int64_t> shape;  // global
-  int64_t row_size = 1;        // elements of a row
-  spec::RowRange rows;         // held here
-  at::Tensor master;           // [slot] float32 (float64 for a float64 run)
-  at::Tensor exp_avg;          // [slot], first moment
-  at::Tensor exp_avg_sq;       // [slot], second moment
-  at::Tensor grad;             // [slot], of the finished step; undefined during the step
+  std::string name;     // "layers.0.attention.wq.weight"
+  spec::Layout layout;  // with the global shape
+  spec::Box piece;      // what forward reads here: the whole weight, or what tensor and expert parallelism leave of it
+  spec::Box box;        // kept here: this rank's shard of the piece
+  bool owned = true;    // of the ranks of a replica that keep the same box, this one counts and writes it
+  at::Tensor master;    // [slot] float32 (float64 for a float64 run)
+  at::Tensor exp_avg;   // [slot], first moment
+  at::Tensor exp_avg_sq;  // [slot], second moment
+  at::Tensor grad;        // [slot], of the finished step; undefined during the step
   std::vector<model::Parameter*> uses;
 
-  int64_t numel() const { return rows.size() * row_size; }
-  // The valid part of one of the flat tensors, [rows, row_size].
-  at::Tensor rows_of(const at::Tensor& flat) const { return flat.narrow(0, 0, numel()).view({rows.size(), row_size}); }
+  int64_t numel() const { return box.numel(); }
+  // The valid part of one of the flat tensors, in the shape of the box.
+  at::Tensor box_of(const at::Tensor& flat) const { return flat.narrow(0, 0, numel()).view(box.shape); }
 };
 
 struct UnitOptions {
   bool ordered = false;
+  // Whether gradients of whole pieces are added over a step's microbatches first and exchanged once: fewer exchanges,
+  // but a float32 gradient of every piece is kept. Otherwise they are exchanged after every microbatch. The order of
+  // the microbatches must be the one that goes with it (spec::global_microbatch).
+  bool reduce_once = false;
+  bool reduce_in_bfloat16 = false;  // gradients travel so instead of in the state's dtype, in which they are added
   bool reshard_after_forward = true;
   at::ScalarType compute_dtype = at::kFloat;
   at::ScalarType state_dtype = at::kFloat;
   bool moments = true;  // false: exp_avg and exp_avg_sq stay undefined; nothing is trained
+  bool sequence_parallel = true;
 };
 
 class FsdpUnit {
  public:
-  // Makes the shards, uninitialised; `parameters` outlive the unit. shard: who shares one copy; replicate: the copies.
-  FsdpUnit(std::vector<model::Parameter*> parameters, const MeshAxis& shard, const MeshAxis& replicate,
-           const UnitOptions& options);
+  // Makes the shards, uninitialised; `parameters` and the mesh outlive the unit. All are sharded over the same axis,
+  // dp_shard or efsdp; the copies are along dp_replicate.
+  FsdpUnit(std::vector<model::Parameter*> parameters, const DeviceMesh& mesh, const UnitOptions& options);
   FsdpUnit(const FsdpUnit&) = delete;
   FsdpUnit& operator=(const FsdpUnit&) = delete;
 
@@ -59,18 +66,22 @@ class FsdpUnit {
   // After the optimizer changed the masters.
   void masters_changed();
 
-  // Takes the leaves' gradients of one microbatch, adds them over the shard axis and to the step's sums. The exchange
-  // goes on in the background; the next call, or finish_step, waits for it.
-  void reduce_microbatch();
-  // Adds over the replicate axis; then every tensor's `grad` is the step's. start_ sends, finish_ waits.
-  void start_finish_step();
+  // Takes the leaves' gradients of one microbatch, of the step's last one if `last`, and begins to add them over the
+  // shard axis. The exchange goes on in the background.
+  void reduce_microbatch(bool last);
+  // Waits for it and adds what came to the step's sums; after the last microbatch begins to add over the replicas.
+  void settle();
+  // Settles and waits for that as well; then every tensor's `grad` is the step's.
   void finish_step();
 
   std::vector<ShardedTensor>& tensors() { return tensors_; }
   const std::vector<ShardedTensor>& tensors() const { return tensors_; }
 
  private:
-  void drain_exchange();
+  void accumulate();
+  void start_exchange();
+  void start_adding_replicas();
+  at::TensorOptions travelling() const;
   bool whole_on_this_rank() const { return shard_.size() == 1; }
   // One process in fast mode adds all uses of a weight to the first one's accumulator: a tied embedding is large.
   bool shares_accumulators() const { return !options_.ordered && whole_on_this_rank() && replicate_.size() == 1; }
@@ -96,6 +107,7 @@ class FsdpUnit {
   std::vector<Use> uses_;
   at::Tensor received_;  // [size, elements of all uses' slots], while an exchange is under way
   Pending exchange_;
+  bool last_microbatch_ = false;
   at::Tensor replicas_;  // [copies, elements / copies], while the last reduction is under way
   Pending replicate_exchange_;
 };

@@ -107,9 +107,10 @@ class Checker {
     one_of("lr_scheduler.decay_type", spec_.lr_scheduler().decay_type(), {"linear", "sqrt", "cosine"});
     one_of("training.dtype", spec_.training().dtype(), {"float32"});
     one_of("training.mixed_precision_param", spec_.training().mixed_precision_param(), {"auto", "bfloat16", "float32"});
-    one_of("training.mixed_precision_reduce", spec_.training().mixed_precision_reduce(), {"float32"});
+    one_of("training.mixed_precision_reduce", spec_.training().mixed_precision_reduce(), {"float32", "bfloat16"});
     one_of("parallelism.fsdp_reshard_after_forward", spec_.parallelism().fsdp_reshard_after_forward(),
            {"default", "always", "never"});
+    one_of("parallelism.fsdp_reduce", spec_.parallelism().fsdp_reduce(), {"microbatch", "step"});
     one_of("checkpoint.export_dtype", spec_.checkpoint().export_dtype(), {"float32", "bfloat16", "float16"});
     one_of("checkpoint.async_mode", spec_.checkpoint().async_mode(), {"async", "disabled"});
     one_of("activation_checkpoint.mode", spec_.activation_checkpoint().mode(),

@@ -142,6 +142,7 @@ void fill_defaults(v1::JobSpec& spec) {
   QWEN3_DEFAULT(parallelism, data_parallel_replicate_degree, 1);
   QWEN3_DEFAULT(parallelism, data_parallel_shard_degree, -1);
   QWEN3_DEFAULT(parallelism, fsdp_reshard_after_forward, "default");
+  QWEN3_DEFAULT(parallelism, fsdp_reduce, "microbatch");
   QWEN3_DEFAULT(parallelism, tensor_parallel_degree, 1);
   QWEN3_DEFAULT(parallelism, pipeline_parallel_degree, 1);
   QWEN3_DEFAULT(parallelism, context_parallel_degree, 1);
@@ -255,6 +256,8 @@ RunSpec run_spec_from_job(const v1::JobSpec& spec, const Environment& environmen
   run.steps = training.steps();
   run.max_norm = training.max_norm();
   run.precision = precision_of(spec, environment);
+  run.reduce_once = spec.parallelism().fsdp_reduce() == "step";
+  run.reduce_in_bfloat16 = training.mixed_precision_reduce() == "bfloat16";
   run.reshard_after_forward = spec.parallelism().fsdp_reshard_after_forward() != "never";
 
   const v1::CheckpointSection& checkpoint = spec.checkpoint();

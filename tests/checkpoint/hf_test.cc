@@ -51,10 +51,12 @@ void commit(const std::string& folder, const std::vector<HfTensor>& tensors, int
       data.emplace_back(all.begin() + begin * columns, all.begin() + end * columns);
       std::vector<int64_t> shape = tensors[i].shape;
       shape[0] = end - begin;
+      std::vector<int64_t> first(shape.size(), 0);
+      first[0] = begin;
       layouts.push_back({name, Dtype::kFloat32, shape});
       part.tensors[name] = {Dtype::kFloat32,
                             tensors[i].shape,
-                            {{file, name, begin, end - begin}},
+                            {{file, name, {first, shape}}},
                             digest_slice(bytes_of(data.back()), 4, begin * columns)};
     }
     std::vector<TensorBytes> bytes;

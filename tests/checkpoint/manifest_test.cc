@@ -27,11 +27,11 @@ Manifest part(int index, int64_t begin, int64_t end) {
   const std::string file = absl::StrCat("rank-", index, ".safetensors");
   Manifest manifest;
   manifest.run = {.step = 10, .tokens = 99, .model_json = "{\"dim\":3}", .spec_json = "{}", .first_loss = 7.25};
-  manifest.mesh = {1, 1, 2, 1, 1};
+  manifest.mesh = {1, 1, 2, 1, 1, 1};
   manifest.files[file] = {.size_bytes = 100, .xxh3_128 = std::string(32, 'a')};
   manifest.tensors["model.w"] = {.dtype = Dtype::kFloat32,
                                  .shape = {kRows, kColumns},
-                                 .slices = {{file, "model.w", begin, end - begin}},
+                                 .slices = {{file, "model.w", {{begin, 0}, {end - begin, kColumns}}}},
                                  .digest = digest_slice(bytes_of(values), 4, begin * kColumns)};
   return manifest;
 }
@@ -48,18 +48,46 @@ TEST(ManifestMerge, AnyCutGivesTheDigestOfTheWhole) {
     const auto merged = merge({part(1, cut, kRows), part(0, 0, cut)});  // parts come in any order
     ASSERT_TRUE(merged.ok()) << merged.status();
     EXPECT_EQ(merged->state_digest, whole);
-    EXPECT_EQ(merged->tensors.at("model.w").slices.front().row_begin, 0);
+    EXPECT_EQ(merged->tensors.at("model.w").slices.front().box.begin[0], 0);
   }
 }
 
-TEST(ManifestMerge, RowsThatAreMissingOrTwiceAreNamed) {
-  EXPECT_THAT(refusal({part(0, 0, 3), part(1, 4, 7)}), HasSubstr("tensor \"model.w\": rows 3 to 4 are missing"));
-  EXPECT_THAT(refusal({part(0, 0, 3), part(1, 3, 6)}), HasSubstr("tensor \"model.w\": rows 6 to 7 are missing"));
-  EXPECT_THAT(refusal({part(0, 1, 7)}), HasSubstr("tensor \"model.w\": rows 0 to 1 are missing"));
-  EXPECT_THAT(refusal({part(0, 0, 4), part(1, 3, 7)}), HasSubstr("tensor \"model.w\": rows 3 to 4 are there twice"));
-  EXPECT_THAT(refusal({part(0, 0, 7), part(1, 0, 7)}), HasSubstr("are there twice (again in rank-1.safetensors)"));
-  EXPECT_THAT(refusal({part(0, 0, 8)}), HasSubstr("slice of 8 rows from 0"));
+TEST(ManifestMerge, ElementsThatAreMissingOrTwiceAreNamed) {
+  EXPECT_THAT(refusal({part(0, 0, 3), part(1, 4, 7)}), HasSubstr("tensor \"model.w\": 3 of 21 elements are missing"));
+  EXPECT_THAT(refusal({part(0, 1, 7)}), HasSubstr("tensor \"model.w\": 3 of 21 elements are missing"));
+  EXPECT_THAT(refusal({part(0, 0, 4), part(1, 3, 7)}),
+              HasSubstr("tensor \"model.w\": elements [1,3] from [3,0] are there twice"));
+  EXPECT_THAT(refusal({part(0, 0, 7), part(1, 0, 7)}), HasSubstr("again in rank-1.safetensors"));
+  EXPECT_THAT(refusal({part(0, 0, 8)}), HasSubstr("slice [8,3] from [0,0]"));
   EXPECT_THAT(refusal({}), HasSubstr("no parts"));
+}
+
+// Part of rank `index`: a box of one [7, 3] tensor, of which element i is i + 0.5.
+Manifest box_part(int index, const spec::Box& box) {
+  Manifest manifest = part(index, 0, 0);
+  std::vector<float> values;
+  for (int64_t row = 0; row < box.shape[0]; ++row) {
+    for (int64_t column = 0; column < box.shape[1]; ++column) {
+      values.push_back(0.5F + static_cast<float>((box.begin[0] + row) * kColumns + box.begin[1] + column));
+    }
+  }
+  TensorRecord& record = manifest.tensors["model.w"];
+  record.slices[0].box = box;
+  record.digest = digest_box(bytes_of(values), 4, box, record.shape);
+  return manifest;
+}
+
+TEST(ManifestMerge, BoxesMustTileTheTensor) {
+  const std::string whole = merge({part(0, 0, kRows)})->state_digest;
+  const Manifest left = box_part(0, {{0, 0}, {7, 2}}), top = box_part(1, {{0, 2}, {4, 1}}),
+                 bottom = box_part(2, {{4, 2}, {3, 1}});
+  ASSERT_TRUE(merge({bottom, left, top}).ok()) << merge({bottom, left, top}).status();
+  EXPECT_EQ(merge({bottom, left, top})->state_digest, whole);
+  EXPECT_THAT(refusal({left, top}), HasSubstr("3 of 21 elements are missing"));
+  EXPECT_THAT(refusal({left, top, box_part(2, {{3, 2}, {4, 1}})}),
+              HasSubstr("elements [1,1] from [3,2] are there twice"));
+  EXPECT_THAT(refusal({left, top, box_part(2, {{4, 2}, {3, 2}})}), HasSubstr("slice [3,2] from [4,2]"));
+  EXPECT_THAT(refusal({left, top, box_part(2, {{-1, 2}, {3, 1}})}), HasSubstr("slice [3,1] from [-1,2]"));
 }
 
 TEST(ManifestMerge, PartsOfUnlikeRunsAreRefused) {
@@ -72,7 +100,7 @@ TEST(ManifestMerge, PartsOfUnlikeRunsAreRefused) {
   EXPECT_THAT(with([](Manifest& m) { m.run.step = 11; }), HasSubstr("run: step is 11 in part 1, but 10 in part 0"));
   EXPECT_THAT(with([](Manifest& m) { m.run.tokens = 1; }), HasSubstr("run: tokens is 1"));
   EXPECT_THAT(with([](Manifest& m) { m.run.model_json = "{}"; }), HasSubstr("run: model is {}"));
-  EXPECT_THAT(with([](Manifest& m) { m.mesh = {2}; }), HasSubstr("run: mesh is 2 in part 1, but 1x1x2x1x1"));
+  EXPECT_THAT(with([](Manifest& m) { m.mesh = {2}; }), HasSubstr("run: mesh is 2 in part 1, but 1x1x2x1x1x1"));
   EXPECT_THAT(with([](Manifest& m) { m.ordered = true; }), HasSubstr("run: ordered"));
   EXPECT_THAT(with([](Manifest& m) { m.tensors["model.w"].dtype = Dtype::kFloat16; }),
               HasSubstr("tensor \"model.w\": F16 [7,3] in one part, F32 [7,3] in another"));
@@ -120,7 +148,7 @@ TEST(ManifestJson, TextThatIsNotOursIsRefusedWithTheReason) {
     return read.ok() ? "read" : std::string(read.status().message());
   };
   EXPECT_EQ(message("rank-0", "rank-9"), "read");  // forged() itself is right
-  EXPECT_THAT(message("\"format\": 1", "\"format\": 2"), HasSubstr("format is 2, this version reads 1"));
+  EXPECT_THAT(message("\"format\": 2", "\"format\": 1"), HasSubstr("format is 1, this version reads 2"));
   EXPECT_THAT(message("\"step\":10", "\"step\":-10"), HasSubstr("run.step is -10, want a whole number"));
   EXPECT_THAT(message("\"step\":10", "\"step\":1e1"), HasSubstr("run.step is 10.0, want a whole number"));
   EXPECT_THAT(message("\"step\":10", "\"steps\":10"), HasSubstr("key 'step' not found"));

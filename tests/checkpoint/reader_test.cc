@@ -42,10 +42,10 @@ void commit(const std::string& folder, const std::vector<int64_t>& cuts, float f
     part.files[file] = {written->size_bytes, written->xxh3_128};
     part.tensors["model.w"] = {Dtype::kFloat32,
                                {kRows, kColumns},
-                               {{file, "model.w", begin, rows}},
+                               {{file, "model.w", {{begin, 0}, {rows, kColumns}}}},
                                digest_slice(part_of(w, kColumns), 4, begin * kColumns)};
     part.tensors["model.norm"] = {
-        Dtype::kFloat32, {kRows}, {{file, "model.norm", begin, rows}}, digest_slice(part_of(norm, 1), 4, begin)};
+        Dtype::kFloat32, {kRows}, {{file, "model.norm", {{begin}, {rows}}}}, digest_slice(part_of(norm, 1), 4, begin)};
     parts.push_back(part);
   }
   const auto merged = merge(parts);
@@ -101,7 +101,7 @@ TEST(Reader, WrongRequestsAreRefused) {
   EXPECT_TRUE(absl::IsOutOfRange(reader->read_rows("model.w", -1, 1, row)));
   EXPECT_TRUE(absl::IsOutOfRange(reader->read_rows("model.w", INT64_MAX, 1, row)));
   EXPECT_THAT(std::string(reader->read_rows("model.w", 0, 2, row).message()),
-              HasSubstr("2 rows have 24 bytes, got room for 12"));
+              HasSubstr("[2,3] from [0,0] has 24 bytes, got room for 12"));
 }
 
 TEST(Reader, ManyThreadsMayReadAtOnce) {

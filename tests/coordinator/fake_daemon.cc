@@ -105,10 +105,10 @@ void FakeDaemon::prepare(const internal::v1::Assign& assign, int32_t rank, int64
   if (!written.ok()) throw std::runtime_error(written.status().ToString());
   checkpoint::Manifest part;
   part.run.step = step;
-  part.mesh = {1, 1, assign.assignment().world_size(), 1, 1};
+  part.mesh = {1, 1, assign.assignment().world_size(), 1, 1, 1};
   checkpoint::TensorRecord& record = part.tensors["model.w"];
   record.shape = {assign.assignment().world_size(), 1};
-  record.slices = {{.file = file, .key = "model.w", .row_begin = rank, .rows = 1}};
+  record.slices = {{.file = file, .key = "model.w", .box = {{rank, 0}, {1, 1}}}};
   record.digest = checkpoint::digest_slice(bytes, 4, rank);
   part.files[file] = {written->size_bytes, written->xxh3_128};
   WorkerMessage message;

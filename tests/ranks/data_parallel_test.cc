@@ -14,6 +14,7 @@ struct Plan {
   int64_t replicate;
   int64_t shard;
   bool reshard;
+  bool reduce_once = false;
 };
 
 class EveryPlan : public ::testing::TestWithParam<std::tuple<bool, Plan>> {};
@@ -25,6 +26,7 @@ TEST_P(EveryPlan, IsBitwiseTheSingleProcessRun) {
                                    train(tiny_run(data_parallel_mesh(1, 1), true), kSteps)};
   spec::RunSpec run = tiny_run(data_parallel_mesh(plan.replicate, plan.shard), tied);
   run.reshard_after_forward = plan.reshard;
+  run.reduce_once = plan.reduce_once;
   EXPECT_EQ(train(run, kSteps), single[tied]);
 }
 
@@ -33,7 +35,8 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Combine(::testing::Bool(),
                        ::testing::Values(Plan{"ddp2", 2, 1, true}, Plan{"ddp4", 4, 1, true}, Plan{"fsdp2", 1, 2, true},
                                          Plan{"fsdp4", 1, 4, true}, Plan{"fsdp8", 1, 8, true},
-                                         Plan{"fsdp4_keep", 1, 4, false}, Plan{"hsdp2x2", 2, 2, true})),
+                                         Plan{"fsdp4_keep", 1, 4, false}, Plan{"fsdp4_reduce_once", 1, 4, true, true},
+                                         Plan{"hsdp2x2", 2, 2, true}, Plan{"hsdp2x2_reduce_once", 2, 2, true, true})),
     [](const auto& info) {
       return std::string(std::get<1>(info.param).name) + (std::get<0>(info.param) ? "_tied" : "_untied");
     });

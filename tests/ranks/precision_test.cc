@@ -55,6 +55,23 @@ TEST(FastMode, BFloat16TracksFloat32) {
   }
 }
 
+TEST(FastMode, GradientsThatTravelInBFloat16AreAddedInFloat32) {
+  const Outcome exact = train(fast_run(4, spec::Precision::kFloat32), 4);
+  for (const bool reduce_once : {false, true}) {
+    spec::RunSpec run = fast_run(4, spec::Precision::kFloat32);
+    run.reduce_once = reduce_once;
+    run.reduce_in_bfloat16 = true;
+    const Outcome rounded = train(run, 4);
+    // Every element of a gradient is rounded to 8 bits once; the norm of thousands of them averages that. Later steps'
+    // gradients are of other weights, since AdamW divides small gradients by their own size.
+    EXPECT_NEAR(value(rounded.norms[0]), value(exact.norms[0]), 1e-3 * value(exact.norms[0]));
+    EXPECT_NE(rounded.norms[0], exact.norms[0]);
+    for (size_t i = 0; i < exact.losses.size(); ++i) {
+      EXPECT_NEAR(value(rounded.losses[i]), value(exact.losses[i]), 4e-3 * value(exact.losses[i])) << i;  // as below
+    }
+  }
+}
+
 TEST(FastMode, Float64IsFloat64Throughout) {
   const Outcome one = train(fast_run(1, spec::Precision::kFloat64), 4);
   const Outcome four = train(fast_run(4, spec::Precision::kFloat64), 4);

@@ -28,10 +28,11 @@ void add_digests(const parallel::ShardedModel& model, std::map<std::string, chec
     for (const auto& [prefix, flat] :
          {std::pair{"model.", tensor->master}, {"exp_avg.", tensor->exp_avg}, {"exp_avg_sq.", tensor->exp_avg_sq}}) {
       checkpoint::TensorDigest& digest = digests[prefix + tensor->name];
-      digest.shape = tensor->shape;
-      digest.sum += checkpoint::digest_slice({static_cast<const std::byte*>(flat.const_data_ptr()),
-                                              static_cast<size_t>(tensor->numel()) * flat.element_size()},
-                                             flat.element_size(), tensor->rows.begin * tensor->row_size);
+      digest.shape = tensor->layout.shape;
+      if (!tensor->owned) continue;
+      digest.sum += checkpoint::digest_box({static_cast<const std::byte*>(flat.const_data_ptr()),
+                                            static_cast<size_t>(tensor->numel()) * flat.element_size()},
+                                           flat.element_size(), tensor->box, tensor->layout.shape);
     }
   }
 }

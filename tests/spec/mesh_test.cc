@@ -57,22 +57,17 @@ TEST(Layout, ShardsCoverEveryRowOnce) {
   }
 }
 
-// What the ordered sum rests on: the values an axis adds are a subtree, an aligned block of 2^j microbatches.
-TEST(Layout, TheShardAxisAddsAlignedBlocksAfterEveryMicrobatchAndTheReplicateAxisOncePerStep) {
-  constexpr int64_t kReplicas = 2, kShards = 4, kPerRank = 2;
-  std::set<int64_t> seen;
-  for (int64_t replicate = 0; replicate < kReplicas; ++replicate) {
-    for (int64_t k = 0; k < kPerRank; ++k) {
-      for (int64_t shard = 0; shard < kShards; ++shard) {
-        const int64_t m = global_microbatch(replicate, shard, k, kPerRank, kShards);
-        seen.insert(m);
-        EXPECT_EQ(m / kShards, replicate * kPerRank + k);  // one block of the shard axis
-        EXPECT_EQ(m / (kShards * kPerRank), replicate);    // one block of the replicate axis
-      }
-    }
-  }
-  EXPECT_EQ(seen.size(), 16u);  // a bijection onto 0 .. 15
-  EXPECT_EQ(*seen.rbegin(), 15);
+// The experts' mesh is folded over the ranks of dp_shard, cp and tp, ep innermost.
+TEST(Mesh, ExpertParallelismBorrowsNeighbouringRanksOfAReplica) {
+  const Mesh mesh{.degrees = {1, 2, 2, 1, 2}, .ep = 2};
+  EXPECT_EQ(mesh.efsdp(), 2);
+  EXPECT_EQ(ranks_along_ep(mesh, 5), (std::vector<int64_t>{4, 5}));  // the tensor-parallel pair
+  EXPECT_EQ(ranks_along_efsdp(mesh, 5), (std::vector<int64_t>{5, 7}));
+  EXPECT_EQ(ranks_of_replica(mesh, 5), (std::vector<int64_t>{4, 5, 6, 7}));
+  EXPECT_EQ(ranks_along(mesh, 5, Axis::kDpReplicate), (std::vector<int64_t>{1, 5}));
+  const Mesh all{.degrees = {1, 2, 2, 1, 2}, .ep = 4};
+  EXPECT_EQ(ranks_along_ep(all, 2), (std::vector<int64_t>{0, 1, 2, 3}));
+  EXPECT_EQ(ranks_along_efsdp(all, 2), (std::vector<int64_t>{2}));
 }
 
 }  // namespace

@@ -55,17 +55,24 @@ model::Microbatch consecutive(const data::Dataset& dataset, int64_t first, int64
   return stack(samples);
 }
 
-int64_t microbatch_of(const spec::Mesh& mesh, int64_t rank, int64_t k, int64_t per_rank) {
-  const int64_t shards = mesh.degree(spec::Axis::kDpShard);
-  return spec::global_microbatch(rank / shards, rank % shards, k, per_rank, shards);
+int64_t microbatch_of(const spec::Mesh& mesh, int64_t rank, int64_t k, int64_t per_rank, bool reduce_once) {
+  return spec::global_microbatch(spec::index_on(mesh, rank, spec::LayoutAxis::kReplicate),
+                                 spec::index_on(mesh, rank, spec::LayoutAxis::kFsdp), k, per_rank,
+                                 mesh.degree(spec::Axis::kDpShard), reduce_once);
 }
 
-std::vector<double> in_microbatch_order(const at::Tensor& by_rank, const spec::Mesh& mesh) {
+bool speaks_for_microbatches(const spec::Mesh& mesh, int64_t rank) {
+  return spec::index_on(mesh, rank, spec::LayoutAxis::kTp) == 0;
+}
+
+std::vector<double> in_microbatch_order(const at::Tensor& by_rank, const spec::Mesh& mesh, bool reduce_once) {
   const auto values = by_rank.accessor<double, 2>();
-  std::vector<double> ordered(static_cast<size_t>(by_rank.numel()));
+  const int64_t per_rank = by_rank.size(1);
+  std::vector<double> ordered(static_cast<size_t>(per_rank * mesh.data_parallel_size()));
   for (int64_t rank = 0; rank < by_rank.size(0); ++rank) {
-    for (int64_t k = 0; k < by_rank.size(1); ++k) {
-      ordered[static_cast<size_t>(microbatch_of(mesh, rank, k, by_rank.size(1)))] = values[rank][k];
+    if (!speaks_for_microbatches(mesh, rank)) continue;
+    for (int64_t k = 0; k < per_rank; ++k) {
+      ordered[static_cast<size_t>(microbatch_of(mesh, rank, k, per_rank, reduce_once))] = values[rank][k];
     }
   }
   return ordered;

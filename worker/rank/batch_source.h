@@ -29,13 +29,15 @@ class BatchSource {
 // Sequences [first, first + count) of a dataset, in order; those past its end have every label ignored.
 model::Microbatch consecutive(const data::Dataset& dataset, int64_t first, int64_t count);
 
-// The global microbatch that data-parallel rank `rank` (replicate-major, shard-minor) runs as the k-th of its
-// `per_rank`.
-int64_t microbatch_of(const spec::Mesh& mesh, int64_t rank, int64_t k, int64_t per_rank);
+// The global microbatch that rank `rank` of the mesh runs as the k-th of its `per_rank`; see spec::global_microbatch.
+int64_t microbatch_of(const spec::Mesh& mesh, int64_t rank, int64_t k, int64_t per_rank, bool reduce_once = false);
 
-// by_rank [ranks, K] float64, one value a microbatch: the values in the order of the global microbatches, which does
-// not depend on the mesh.
-std::vector<double> in_microbatch_order(const at::Tensor& by_rank, const spec::Mesh& mesh);
+// Whether this rank counts what its microbatches say: of the ranks that run the same microbatches one does.
+bool speaks_for_microbatches(const spec::Mesh& mesh, int64_t rank);
+
+// by_rank [ranks, K] float64, one value a microbatch, the same on the ranks that run it: the values in the order of the
+// global microbatches, which does not depend on the mesh.
+std::vector<double> in_microbatch_order(const at::Tensor& by_rank, const spec::Mesh& mesh, bool reduce_once = false);
 
 int64_t valid_tokens(const model::Microbatch& batch);
 

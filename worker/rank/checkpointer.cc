@@ -40,9 +40,8 @@ struct Snapshot {
   struct Item {
     std::string name;
     std::vector<int64_t> global_shape;
-    spec::RowRange rows;
-    int64_t row_size;
-    at::Tensor values;  // [rows, row_size]
+    spec::Box box;      // of it
+    at::Tensor values;  // in the shape of the box
   };
   std::vector<Item> items;
 };
@@ -53,14 +52,20 @@ Snapshot copy_state(const parallel::ShardedModel& model, bool with_buffers) {
   Snapshot snapshot;
   for (const parallel::ShardedTensor* tensor : model.tensors()) {
     for (const State& state : kStates) {
-      snapshot.items.push_back({state.prefix + tensor->name, tensor->shape, tensor->rows, tensor->row_size,
-                                tensor->rows_of(tensor->*state.flat).clone()});
+      const at::Tensor values =
+          tensor->box_of(tensor->*state.flat).narrow(0, 0, tensor->owned ? tensor->box.shape[0] : 0);
+      snapshot.items.push_back({state.prefix + tensor->name,
+                                tensor->layout.shape,
+                                {tensor->box.begin, values.sizes().vec()},
+                                values.clone()});
     }
   }
   for (const model::Buffer& buffer : model.buffers()) {
-    const int64_t row_size = buffer.value.numel() / buffer.shape[0];
-    snapshot.items.push_back(
-        {kModel + buffer.name, buffer.shape, {0, with_buffers ? buffer.shape[0] : 0}, row_size, buffer.value.clone()});
+    const at::Tensor values = buffer.value.narrow(0, 0, with_buffers ? buffer.shape[0] : 0);
+    snapshot.items.push_back({kModel + buffer.name,
+                              buffer.shape,
+                              {std::vector<int64_t>(buffer.shape.size(), 0), values.sizes().vec()},
+                              values.clone()});
   }
   return snapshot;
 }
@@ -73,13 +78,11 @@ absl::Status write(const Snapshot& snapshot, const std::string& folder, const st
     checkpoint::TensorRecord& record = part.tensors[item.name];
     record.dtype = dtype_of(item.values);
     record.shape = item.global_shape;
-    if (item.rows.size() == 0) continue;
-    record.slices = {{file, item.name, item.rows.begin, item.rows.size()}};
-    record.digest = checkpoint::digest_slice(bytes_of(item.values), checkpoint::item_size(record.dtype),
-                                             item.rows.begin * item.row_size);
-    std::vector<int64_t> shape = item.global_shape;
-    shape[0] = item.rows.size();
-    tensors.push_back({item.name, record.dtype, std::move(shape), bytes_of(item.values)});
+    if (item.box.empty()) continue;
+    record.slices = {{file, item.name, item.box}};
+    record.digest =
+        checkpoint::digest_box(bytes_of(item.values), checkpoint::item_size(record.dtype), item.box, item.global_shape);
+    tensors.push_back({item.name, record.dtype, item.box.shape, bytes_of(item.values)});
   }
   const auto written = checkpoint::write_safetensors(folder + "/" + file, tensors, {{"format", "qwen3"}});
   if (!written.ok()) return written.status();
@@ -114,11 +117,12 @@ checkpoint::Manifest Checkpointer::own_part(const checkpoint::RunState& state) c
   part.run.spec_json = place_.spec_json;
   part.ordered = run_.ordered;
   part.mesh.assign(run_.mesh.degrees.begin(), run_.mesh.degrees.end());
+  part.mesh.push_back(run_.mesh.ep);
   return part;
 }
 
 bool Checkpointer::writes_buffers() const {
-  return mesh_.axis(spec::Axis::kDpReplicate).index() == 0 && mesh_.axis(spec::Axis::kDpShard).index() == 0;
+  return mesh_.axis(spec::Axis::kDpReplicate).index() == 0 && mesh_.replica().index() == 0;
 }
 
 void Checkpointer::save(const checkpoint::RunState& state, bool last) {
@@ -165,30 +169,30 @@ checkpoint::RunState Checkpointer::restore(const std::string& folder, const Want
   auto reader = checkpoint::Reader::open(folder);
   if (!reader.ok()) fail(std::string(reader.status().message()));
   const checkpoint::Manifest& manifest = reader->manifest();
-  // Rows [row, row + rows.size(0)) of tensor `name` into `rows`.
-  const auto read = [&](const std::string& name, const std::vector<int64_t>& shape, int64_t row, const at::Tensor& rows,
-                        const char* advice) {
+  // `box` of tensor `name` into `values`.
+  const auto read = [&](const std::string& name, const std::vector<int64_t>& shape, const spec::Box& box,
+                        const at::Tensor& values, const char* advice) {
     const auto record = manifest.tensors.find(name);
     if (record == manifest.tensors.end()) fail("has no tensor " + name + advice);
     if (record->second.shape != shape) {
       fail(name + " has shape " + c10::str(record->second.shape) + ", the model wants " + c10::str(shape));
     }
-    if (rows.numel() == 0) return;
-    if (record->second.dtype != dtype_of(rows)) fail(name + " has another dtype than the run's state");
+    if (box.empty()) return;
+    if (record->second.dtype != dtype_of(values)) fail(name + " has another dtype than the run's state");
     const absl::Status status =
-        reader->read_rows(name, row, rows.size(0), {static_cast<std::byte*>(rows.mutable_data_ptr()), rows.nbytes()});
+        reader->read_box(name, box, {static_cast<std::byte*>(values.mutable_data_ptr()), values.nbytes()});
     if (!status.ok()) fail(std::string(status.message()));
   };
   for (const parallel::ShardedTensor* tensor : model_.tensors()) {
     for (const State& state : kStates) {
       if (!wanted.training_state && state.flat != &parallel::ShardedTensor::master) continue;
-      read(state.prefix + tensor->name, tensor->shape, tensor->rows.begin, tensor->rows_of(tensor->*state.flat), "");
+      read(state.prefix + tensor->name, tensor->layout.shape, tensor->box, tensor->box_of(tensor->*state.flat), "");
     }
   }
   for (const model::Buffer& buffer : model_.buffers()) {
     const bool bias = buffer.kind == model::Buffer::Kind::kReal;
     if (!(bias ? wanted.expert_bias : wanted.training_state)) continue;
-    read(kModel + buffer.name, buffer.shape, 0, buffer.value,
+    read(kModel + buffer.name, buffer.shape, spec::whole_box(buffer.shape), buffer.value,
          bias ? "; expert_bias_load = false in [moe] starts from zeros" : "");
   }
   model_.masters_changed();

@@ -61,7 +61,7 @@ class Evaluation {
         mesh_(run.mesh, assignment.rank(), store, group_options(assignment)),
         model_(source.source->model(), parameters_, parallel::sharded_seams(sharded_), source.moe),
         sharded_(parameters_, mesh_, unit_options(dtype_, evaluation_.write_gradients(), run.reshard_after_forward)) {
-    const int64_t ranks = mesh_.world().size();
+    const int64_t ranks = run.mesh.data_parallel_size();
     rounds_ = (data_.microbatches + ranks - 1) / ranks;
     // Replicas add once, at the end: each must own a whole subtree of the sum over the microbatches (spec/layout.h).
     if (evaluation_.write_gradients() && run.mesh.degree(spec::Axis::kDpReplicate) > 1) {
@@ -80,7 +80,7 @@ class Evaluation {
     std::vector<double> losses;
     for (int64_t round = 0; round < rounds_; ++round) {
       losses.push_back(gradients ? with_gradient(round, valid) : without_gradient(round));
-      report(std::min(data_.microbatches, (round + 1) * mesh_.world().size()));
+      report(std::min(data_.microbatches, (round + 1) * mesh_.shape().data_parallel_size()));
     }
     v1::EvaluationResult result;
     result.set_loss(sum_of(losses) / static_cast<double>(valid));
@@ -110,6 +110,8 @@ class Evaluation {
   // The global microbatch that this rank runs in `round`.
   int64_t mine(int64_t round) const { return microbatch_of(mesh_.shape(), mesh_.rank(), round, rounds_); }
 
+  bool speaks() const { return speaks_for_microbatches(mesh_.shape(), mesh_.rank()); }
+
   // Past the last microbatch it has no label, so that every rank runs as many: each forward is a collective.
   model::Microbatch microbatch(int64_t m) const {
     model::Microbatch batch = consecutive(*data_.dataset, m * data_.batch, data_.batch);
@@ -122,7 +124,7 @@ class Evaluation {
     for (int64_t round = 0; round < rounds_; ++round) {
       valid += valid_tokens(microbatch(mine(round)));
     }
-    return parallel::all_reduce_sum({valid}, mesh_.world())[0];
+    return parallel::all_reduce_sum({speaks() ? valid : 0}, mesh_.world())[0];
   }
 
   // Sum of the token losses of this rank's microbatch.
@@ -150,7 +152,7 @@ class Evaluation {
   void add_logits(int64_t m, const model::Microbatch& batch) {
     if (!logits_) return;
     const at::Tensor logits = model_.logits(batch);
-    if (m < data_.microbatches) logits_->add(m * data_.batch, logits);
+    if (m < data_.microbatches && speaks()) logits_->add(m * data_.batch, logits);
   }
 
   // In microbatch order, so that the sum does not depend on the mesh.

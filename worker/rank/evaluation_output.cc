@@ -82,15 +82,16 @@ void write_gradients(const std::string& path, const std::string& tag, const spec
   SharedOutput output(path, tag, std::move(layouts), mesh);
   if (mesh.axis(spec::Axis::kDpReplicate).index() == 0) {  // replicas hold the same
     for (const parallel::ShardedTensor* tensor : model.tensors()) {
-      if (tensor->rows.size() == 0) continue;
+      if (!tensor->owned) continue;
       // Adding zero makes the sign of a zero positive, which depends on how many empty microbatches filled the mesh up.
-      const at::Tensor rows = tensor->rows_of(tensor->grad).to(wide ? at::kDouble : at::kFloat).add(0.0);
+      const at::Tensor values = tensor->box_of(tensor->grad).to(wide ? at::kDouble : at::kFloat).add(0.0).flatten();
       for (const size_t part : parts.at(tensor->name)) {  // several for the experts of a layer
-        const int64_t begin = std::max(tensor->rows.begin, tensors[part].row_begin);
-        const int64_t end = std::min(tensor->rows.end, tensors[part].row_begin + tensors[part].rows);
-        if (begin >= end) continue;
-        output.add(part, (begin - tensors[part].row_begin) * tensor->row_size,
-                   rows.narrow(0, begin - tensor->rows.begin, end - begin));
+        spec::Box theirs = spec::whole_box(tensor->layout.shape);
+        theirs.begin[0] = tensors[part].row_begin;
+        theirs.shape[0] = tensors[part].rows;
+        for (const spec::Transfer& run : spec::transfers(tensor->box, theirs)) {
+          output.add(part, run.to, values.narrow(0, run.from, run.count));
+        }
       }
     }
   }

@@ -32,9 +32,12 @@ at::ScalarType scalar_type(spec::Precision precision) {
 
 parallel::UnitOptions unit_options(const spec::RunSpec& run) {
   return {.ordered = run.ordered,
+          .reduce_once = run.reduce_once,
+          .reduce_in_bfloat16 = run.reduce_in_bfloat16,
           .reshard_after_forward = run.reshard_after_forward,
           .compute_dtype = scalar_type(run.precision),
-          .state_dtype = run.precision == spec::Precision::kFloat64 ? at::kDouble : at::kFloat};
+          .state_dtype = run.precision == spec::Precision::kFloat64 ? at::kDouble : at::kFloat,
+          .sequence_parallel = run.sequence_parallel};
 }
 
 }  // namespace
@@ -56,13 +59,14 @@ Trainer::Outcome Trainer::step(int64_t step, const Orders& mine) {
   std::vector<model::Microbatch> microbatches;
   int64_t valid = 0;
   for (int64_t k = 0; k < run_.microbatches_per_rank; ++k) {
-    microbatches.push_back(
-        batches_.training(step, microbatch_of(run_.mesh, mesh_.rank(), k, run_.microbatches_per_rank)));
+    microbatches.push_back(batches_.training(
+        step, microbatch_of(run_.mesh, mesh_.rank(), k, run_.microbatches_per_rank, run_.reduce_once)));
     valid += valid_tokens(microbatches.back());
   }
   const double data_seconds = seconds_since(start);
 
   const bool first = mesh_.rank() == 0;
+  if (!speaks_for_microbatches(run_.mesh, mesh_.rank())) valid = 0;  // its peers of the same microbatches count them
   const std::vector<int64_t> agreed = parallel::all_reduce_sum(
       {valid, first ? int64_t{mine.word} : 0, first ? int64_t{mine.skip_save} : 0}, mesh_.world());
   valid = std::max<int64_t>(agreed[0], 1);
@@ -117,11 +121,13 @@ Trainer::Totals Trainer::totals(const std::vector<double>& losses, const std::ve
   const auto microbatches = static_cast<int64_t>(losses.size());
   const auto folded = [&](int64_t first) {
     const at::Tensor values = all.narrow(1, first, microbatches).contiguous().view(at::kDouble);
-    return parallel::tree_sum(in_microbatch_order(values, run_.mesh));
+    return parallel::tree_sum(in_microbatch_order(values, run_.mesh, run_.reduce_once));
   };
+  const at::Tensor counts = all.narrow(1, 2 * microbatches, experts_.counts().numel());
+  const int64_t tp = run_.mesh.degree(spec::Axis::kTp);  // innermost; its ranks count the same tokens
   return {.loss = folded(0),
           .auxiliary_loss = folded(microbatches),
-          .expert_counts = all.narrow(1, 2 * microbatches, experts_.counts().numel()).sum(0)};
+          .expert_counts = counts.slice(0, 0, counts.size(0), tp).sum(0)};
 }
 
 // Every rank sees the same loss and norm, so all throw or none does.
@@ -155,11 +161,11 @@ double Trainer::validate() {
   const int64_t batch = spec.data.local_batch_size;
   int64_t microbatches = (validation_->sequences() + batch - 1) / batch;
   if (spec.steps > 0) microbatches = std::min(microbatches, spec.steps);
-  const int64_t ranks = mesh_.world().size();
+  const int64_t ranks = run_.mesh.data_parallel_size();
   const int64_t rounds = (microbatches + ranks - 1) / ranks;  // the same on every rank: each forward is a collective
   std::vector<double> losses, tokens;
   for (int64_t round = 0; round < rounds; ++round) {
-    const int64_t m = round * ranks + mesh_.rank();
+    const int64_t m = microbatch_of(run_.mesh, mesh_.rank(), round, rounds);
     model::Microbatch microbatch = consecutive(*validation_, m * batch, batch);
     if (m >= microbatches) microbatch.labels.fill_(-100);
     tokens.push_back(static_cast<double>(valid_tokens(microbatch)));
@@ -168,15 +174,12 @@ double Trainer::validate() {
   const at::Tensor all =
       parallel::all_gather(at::stack({at::tensor(losses, at::kDouble), at::tensor(tokens, at::kDouble)}),
                            mesh_.world());  // [ranks, 2, rounds]
-  const auto values = all.accessor<double, 3>();
-  double loss = 0, count = 0;
-  for (int64_t round = 0; round < rounds; ++round) {  // in microbatch order, so the sum does not depend on the mesh
-    for (int64_t rank = 0; rank < ranks; ++rank) {
-      loss += values[rank][0][round];
-      count += values[rank][1][round];
-    }
-  }
-  return loss / std::max(count, 1.0);
+  const auto total = [&](int64_t what) {    // in microbatch order, so the sum does not depend on the mesh
+    double sum = 0;
+    for (const double value : in_microbatch_order(all.select(1, what), run_.mesh)) sum += value;
+    return sum;
+  };
+  return total(0) / std::max(total(1), 1.0);
 }
 
 }  // namespace qwen3::rank

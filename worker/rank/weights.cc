@@ -17,28 +17,25 @@ std::span<std::byte> bytes_of(const at::Tensor& tensor) {
   return {static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes()};
 }
 
-// Rows [first, first + rows.size(0)) of the source's tensor into `rows`.
-absl::Status read(const checkpoint::TensorSource& source, const checkpoint::SourceTensor& tensor, int64_t first,
-                  const at::Tensor& rows) {
+// `box` of the source's tensor into `values`, in pieces of whole first-dim rows of the box where they must be widened.
+absl::Status read(const checkpoint::TensorSource& source, const checkpoint::SourceTensor& tensor, const spec::Box& box,
+                  const at::Tensor& values) {
   using checkpoint::Dtype;
-  if (rows.scalar_type() == at::kFloat) {
-    return source.read_rows(tensor.name, first, rows.size(0), bytes_of(rows), Dtype::kFloat32);
-  }
-  if (rows.scalar_type() == at::kBFloat16) {
-    return source.read_rows(tensor.name, first, rows.size(0), bytes_of(rows), Dtype::kBfloat16);
-  }
-  if (tensor.dtype == Dtype::kFloat64) {
-    return source.read_rows(tensor.name, first, rows.size(0), bytes_of(rows), Dtype::kFloat64);
-  }
-  const int64_t row_bytes = std::max<int64_t>(rows.size(1) * 4, 1);
-  const int64_t piece = std::clamp<int64_t>(kPieceBytes / row_bytes, 1, rows.size(0));
-  at::Tensor narrow = at::empty({piece, rows.size(1)}, at::kFloat);
-  for (int64_t row = 0; row < rows.size(0); row += piece) {
-    const at::Tensor part = narrow.narrow(0, 0, std::min(piece, rows.size(0) - row));
-    const absl::Status status =
-        source.read_rows(tensor.name, first + row, part.size(0), bytes_of(part), Dtype::kFloat32);
-    if (!status.ok()) return status;
-    rows.narrow(0, row, part.size(0)).copy_(part);
+  const auto read_into = [&](const spec::Box& part, const at::Tensor& into, Dtype as) {
+    return source.read_box(tensor.name, part, bytes_of(into), as);
+  };
+  if (values.scalar_type() == at::kFloat) return read_into(box, values, Dtype::kFloat32);
+  if (values.scalar_type() == at::kBFloat16) return read_into(box, values, Dtype::kBfloat16);
+  if (tensor.dtype == Dtype::kFloat64) return read_into(box, values, Dtype::kFloat64);
+  const int64_t row_bytes = std::max<int64_t>(box.numel() / box.shape[0] * 4, 1);
+  const int64_t rows = std::clamp<int64_t>(kPieceBytes / row_bytes, 1, box.shape[0]);
+  for (int64_t row = 0; row < box.shape[0]; row += rows) {
+    spec::Box part = box;
+    part.begin[0] += row;
+    part.shape[0] = std::min(rows, box.shape[0] - row);
+    const at::Tensor narrow = at::empty(part.shape, at::kFloat);
+    if (absl::Status status = read_into(part, narrow, Dtype::kFloat32); !status.ok()) return status;
+    values.narrow(0, row, part.shape[0]).copy_(narrow);
   }
   return absl::OkStatus();
 }
@@ -51,11 +48,12 @@ void load_weights(const checkpoint::TensorSource& source, const std::string& fro
   for (const parallel::ShardedTensor* tensor : model.tensors()) {
     const checkpoint::SourceTensor* found = source.find(tensor->name);
     if (found == nullptr) fail("there is no tensor " + tensor->name);
-    if (found->shape != tensor->shape) {
-      fail(tensor->name + " has shape " + c10::str(found->shape) + ", the model wants " + c10::str(tensor->shape));
+    if (found->shape != tensor->layout.shape) {
+      fail(tensor->name + " has shape " + c10::str(found->shape) + ", the model wants " +
+           c10::str(tensor->layout.shape));
     }
-    if (tensor->rows.size() == 0) continue;
-    const absl::Status status = read(source, *found, tensor->rows.begin, tensor->rows_of(tensor->master));
+    if (tensor->box.empty()) continue;
+    const absl::Status status = read(source, *found, tensor->box, tensor->box_of(tensor->master));
     if (!status.ok()) fail(std::string(status.message()));
   }
   for (model::Buffer& buffer : model.buffers()) {
@@ -64,7 +62,7 @@ void load_weights(const checkpoint::TensorSource& source, const std::string& fro
     if (found->shape != buffer.shape) {
       fail(buffer.name + " has shape " + c10::str(found->shape) + ", the model wants " + c10::str(buffer.shape));
     }
-    const absl::Status status = read(source, *found, 0, buffer.value.view({buffer.shape[0], -1}));
+    const absl::Status status = read(source, *found, spec::whole_box(buffer.shape), buffer.value);
     if (!status.ok()) fail(std::string(status.message()));
   }
   model.masters_changed();

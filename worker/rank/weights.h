@@ -5,7 +5,7 @@
 
 namespace qwen3::rank {
 
-// Reads the rows this rank holds of every tensor, and nothing else, into the masters; and the routers' biases where the
+// Reads the part this rank holds of every tensor, and nothing else, into the masters; and the routers' biases where the
 // source has them (only checkpoints of ours do). Throws std::runtime_error that names `from` and the tensor.
 void load_weights(const checkpoint::TensorSource& source, const std::string& from, parallel::ShardedModel& model);
 
