@@ -86,7 +86,7 @@ spec::RunSpec tiny_run(const spec::Mesh& mesh, bool tied) {
   run.data = {.local_batch_size = 2, .seq_len = 24};
   run.global_batch_size = 16;
   run.mesh = mesh;
-  run.microbatches_per_rank = 8 / mesh.world_size();
+  run.microbatches_per_rank = 8 / mesh.data_parallel_size();
   run.steps = 10;
   run.seed = 7;
   run.ordered = true;
