@@ -115,19 +115,21 @@ Results Block::router(const Results& h, const BlockContext& context) const {
 }
 
 Results Block::dispatch(const Results& h_normed_gates_chosen, const BlockContext&) const {
-  const Dispatched dispatched = moe_->dispatch(h_normed_gates_chosen[1], h_normed_gates_chosen[3]);
-  return {h_normed_gates_chosen[0], h_normed_gates_chosen[2], dispatched.rows, dispatched.counts, dispatched.order};
+  const Results& in = h_normed_gates_chosen;
+  const Dispatched to = moe_->dispatch(/*x=*/in[1], /*chosen=*/in[3]);
+  return {in[0], in[2], to.rows, to.counts, to.order, to.route};
 }
 
-Results Block::expert_gate_up(const Results& h_gates_rows_counts_order, const BlockContext&) const {
-  const Results& in = h_gates_rows_counts_order;
+Results Block::expert_gate_up(const Results& h_gates_rows_counts_order_route, const BlockContext&) const {
+  const Results& in = h_gates_rows_counts_order_route;
   Moe::GateUp out = moe_->gate_up(/*rows=*/in[2], /*counts=*/in[3]);
-  return {in[0], in[1], in[3], in[4], out.gate, out.up};
+  return {in[0], in[1], in[3], in[4], in[5], out.gate, out.up};
 }
 
-Results Block::expert_residual(const Results& h_gates_counts_order_gate_up, const BlockContext&) const {
-  const Results& in = h_gates_counts_order_gate_up;
-  const at::Tensor y = moe_->combine(/*gate=*/in[4], /*up=*/in[5], /*counts=*/in[2], /*gates=*/in[1], /*order=*/in[3]);
+Results Block::expert_residual(const Results& h_gates_counts_order_route_gate_up, const BlockContext&) const {
+  const Results& in = h_gates_counts_order_route_gate_up;
+  const at::Tensor y = moe_->combine(/*gate=*/in[5], /*up=*/in[6], /*counts=*/in[2], /*gates=*/in[1], /*order=*/in[3],
+                                     /*route=*/in[4]);
   return {in[0] + y.view_as(in[0])};
 }
 

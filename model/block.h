@@ -43,9 +43,10 @@ class Block {
   Results mlp_residual(const Results& h_gate_up, const BlockContext& context) const;    // -> y
   Results router(const Results& h, const BlockContext& context) const;  // -> h, normed [T, D], gates, chosen [T, k]
   Results dispatch(const Results& h_normed_gates_chosen, const BlockContext& context) const;  // -> h, gates, Dispatched
-  Results expert_gate_up(const Results& h_gates_rows_counts_order,
-                         const BlockContext& context) const;  // -> h, gates, counts, order, gate, up [N, F]
-  Results expert_residual(const Results& h_gates_counts_order_gate_up, const BlockContext& context) const;  // -> y
+  Results expert_gate_up(const Results& h_gates_rows_counts_order_route,
+                         const BlockContext& context) const;  // -> h, gates, counts, order, route, gate, up [N, F]
+  Results expert_residual(const Results& h_gates_counts_order_route_gate_up,
+                          const BlockContext& context) const;  // -> y
 
   const Seams& seams_;
   int64_t head_dim_;

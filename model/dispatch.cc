@@ -68,10 +68,11 @@ Dispatched local_dispatch(const at::Tensor& x, const at::Tensor& chosen, int64_t
   order.index_copy_(0, by_expert, at::arange(by_expert.numel(), by_expert.options()));
   order = order.view_as(chosen);
   const at::Tensor tokens = at::floor_divide(by_expert, k);
-  return {GatherRowsFunction::apply(x, tokens, order), expert_counts(chosen, experts), order};
+  return {GatherRowsFunction::apply(x, tokens, order), expert_counts(chosen, experts), order, /*route=*/{}};
 }
 
-at::Tensor local_combine(const at::Tensor& outputs, const at::Tensor& gates, const at::Tensor& order) {
+at::Tensor local_combine(const at::Tensor& outputs, const at::Tensor& gates, const at::Tensor& order,
+                         const at::Tensor&) {
   return CombineFunction::apply(outputs, gates, order);
 }
 

@@ -11,7 +11,9 @@ namespace qwen3::model {
 // As ExpertDispatch says. `order` is [T, k] int64: the row where a token's j-th choice lies.
 Dispatched local_dispatch(const at::Tensor& x, const at::Tensor& chosen, int64_t experts);
 
-// As ExpertCombine says. No two rows are added but those of one token, so nothing depends on the number of threads.
-at::Tensor local_combine(const at::Tensor& outputs, const at::Tensor& gates, const at::Tensor& order);
+// As ExpertCombine says; `route` is not used. No two rows are added but those of one token, so nothing depends on the
+// number of threads.
+at::Tensor local_combine(const at::Tensor& outputs, const at::Tensor& gates, const at::Tensor& order,
+                         const at::Tensor& route = {});
 
 }  // namespace qwen3::model

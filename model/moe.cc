@@ -62,8 +62,8 @@ Moe::GateUp Moe::gate_up(const at::Tensor& rows, const at::Tensor& counts) const
 }
 
 at::Tensor Moe::combine(const at::Tensor& gate, const at::Tensor& up, const at::Tensor& counts, const at::Tensor& gates,
-                        const at::Tensor& order) const {
-  return seams_.combine(grouped_linear(swiglu(gate, up), w2_.weight, counts), gates, order);
+                        const at::Tensor& order, const at::Tensor& route) const {
+  return seams_.combine(grouped_linear(swiglu(gate, up), w2_.weight, counts), gates, order, route);
 }
 
 double residual_std(const spec::ModelShape& shape) {

@@ -54,7 +54,7 @@ class Moe {
   GateUp gate_up(const at::Tensor& rows, const at::Tensor& counts) const;
   // -> [T, D]
   at::Tensor combine(const at::Tensor& gate, const at::Tensor& up, const at::Tensor& counts, const at::Tensor& gates,
-                     const at::Tensor& order) const;
+                     const at::Tensor& order, const at::Tensor& route) const;
 
  private:
   const Seams& seams_;

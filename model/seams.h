@@ -36,17 +36,19 @@ using HeadLoss = std::function<at::Tensor(const at::Tensor& hidden, const Parame
 
 // Token rows brought to the experts that are here.
 struct Dispatched {
-  at::Tensor rows;    // [N, D], by expert, and of one expert by source token
-  at::Tensor counts;  // [experts here] int64 on the CPU: rows of each; their sum is N
-  at::Tensor order;   // what the combination needs to find its way back
+  at::Tensor rows;    // [N, D], by expert, and of one expert by source token; of several groups, one after the other
+  at::Tensor counts;  // [experts here] or [groups, experts here] int64 on the CPU: rows of each; their sum is N
+  // What the combination needs to find its way back.
+  at::Tensor order;  // where each token's rows lie
+  at::Tensor route;  // int64 on the CPU, how rows travelled; undefined where they did not
 };
 // x [T, D], chosen [T, k] int64: which of `experts` each token goes to. Dropless, differentiable in x.
 using ExpertDispatch = std::function<Dispatched(const at::Tensor& x, const at::Tensor& chosen, int64_t experts)>;
 // y[t] = sum over j of gates[t, j] * (output of token t's j-th expert), added in float32 or wider in order of j.
 // outputs [N, D] in the order of Dispatched::rows, gates [T, k] float32 or wider -> [T, D] in the dtype of outputs.
 // Differentiable in outputs and gates.
-using ExpertCombine =
-    std::function<at::Tensor(const at::Tensor& outputs, const at::Tensor& gates, const at::Tensor& order)>;
+using ExpertCombine = std::function<at::Tensor(const at::Tensor& outputs, const at::Tensor& gates,
+                                               const at::Tensor& order, const at::Tensor& route)>;
 
 // Around a unit (ParameterSet::units(), by index): runs `body` on x. FSDP gathers before and frees after,
 // activation checkpointing recomputes. The default just calls body(x).

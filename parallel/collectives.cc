@@ -43,14 +43,18 @@ Pending start_all_gather(const at::Tensor& output, const at::Tensor& input, cons
 }
 
 Pending start_all_to_all(const at::Tensor& output, const at::Tensor& input, const MeshAxis& axis) {
+  return start_all_to_all(output, input, /*receive=*/{}, /*send=*/{}, axis);
+}
+
+Pending start_all_to_all(const at::Tensor& output, const at::Tensor& input, std::vector<int64_t> receive,
+                         std::vector<int64_t> send, const MeshAxis& axis) {
   if (axis.size() == 1) {
     output.copy_(input);
     return {};
   }
   at::Tensor out = output, in = input;
-  std::vector<int64_t> even;
   auto work =
-      guarded("all_to_all", axis, [&] { return axis.group().impl().backend->alltoall_base(out, in, even, even); });
+      guarded("all_to_all", axis, [&] { return axis.group().impl().backend->alltoall_base(out, in, receive, send); });
   return pending("all_to_all", axis, std::move(work), {output, input});
 }
 

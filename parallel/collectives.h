@@ -33,6 +33,11 @@ Pending start_all_gather(const at::Tensor& output, const at::Tensor& input, cons
 // output [size, n]: row r is rank r's input[this rank]; input [size, n]. Both contiguous, same dtype.
 Pending start_all_to_all(const at::Tensor& output, const at::Tensor& input, const MeshAxis& axis);
 
+// Uneven: input holds send[r] rows for each rank r, one after the other, and output receives receive[r] rows from each.
+// Rows are slices along dim 0 of one size on all ranks; any number of them, also none. Both contiguous, same dtype.
+Pending start_all_to_all(const at::Tensor& output, const at::Tensor& input, std::vector<int64_t> receive,
+                         std::vector<int64_t> send, const MeshAxis& axis);
+
 // x: any shape -> [size, ...], by rank.
 at::Tensor all_gather(const at::Tensor& x, const MeshAxis& axis);
 

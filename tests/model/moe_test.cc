@@ -1,4 +1,4 @@
-// The mixture of experts on one device: choices, values and gradients against plain loops, grouped against exact GEMMs.
+// The mixture of experts on one device: choices, values and gradients against plain loops.
 #include "model/moe.h"
 
 #include <ATen/ATen.h>
@@ -15,7 +15,6 @@
 #include <vector>
 
 #include "model/block.h"
-#include "model/experts.h"
 #include "model/qwen3.h"
 
 namespace qwen3::model {
@@ -54,7 +53,7 @@ struct Layer {
     const Moe::Choice choice = moe->choose(x, context);
     const Dispatched to = moe->dispatch(x, choice.chosen);
     const Moe::GateUp hidden = moe->gate_up(to.rows, to.counts);
-    return moe->combine(hidden.gate, hidden.up, to.counts, choice.gates, to.order);
+    return moe->combine(hidden.gate, hidden.up, to.counts, choice.gates, to.order, to.route);
   }
   const at::Tensor& weight(size_t i) const { return parameters.units()[0].parameters[i]->weight; }
   at::Tensor& bias() { return parameters.buffers().front().value; }
@@ -189,53 +188,6 @@ TEST(Balance, BiasMovesAgainstTheLoadByOneSizeAndStaysCentred) {
   const at::Tensor moved = balanced_bias(bias, at::tensor({9, 4, 2, 1}, at::kLong), 0.1);
   EXPECT_TRUE(at::allclose(moved, at::tensor({0.5 - 0.125, -0.025, 0.075, -0.5 + 0.075}, at::kDouble), 0, 1e-16));
   EXPECT_EQ(balanced_bias(bias.to(at::kFloat), at::tensor({1, 1, 1, 1}, at::kLong), 0.1).scalar_type(), at::kFloat);
-}
-
-// Rows 0, 5, 0, 1, 34, ...: an expert without rows, one with a single row.
-struct Groups {
-  at::Tensor counts = at::tensor({0, 5, 0, 1, 34, 0, 17, 7}, at::kLong);
-  at::Tensor rows, weight, gradient;
-  explicit Groups(at::ScalarType dtype) {
-    auto generator = at::make_generator<at::CPUGeneratorImpl>(2);
-    const auto normal = [&](at::IntArrayRef shape) {
-      return at::empty(shape, at::kDouble).normal_(0, 1, generator).to(at::kBFloat16).to(dtype);  // alike in all dtypes
-    };
-    rows = normal({64, kDim}).requires_grad_();
-    weight = normal({kExperts, kHidden, kDim}).requires_grad_();
-    gradient = normal({64, kHidden});
-  }
-};
-
-TEST(GroupedLinear, IsOneMatrixProductPerExpertForwardAndBackward) {
-  Groups g(at::kFloat);
-  const at::Tensor y = grouped_linear(g.rows, g.weight, g.counts);
-  y.backward(g.gradient);
-  int64_t first = 0;
-  torch::NoGradGuard no_gradients;
-  for (int64_t e = 0; e < kExperts; ++e) {
-    const int64_t n = g.counts[e].item<int64_t>();
-    const at::Tensor x = g.rows.narrow(0, first, n), dy = g.gradient.narrow(0, first, n);
-    EXPECT_TRUE(at::equal(y.narrow(0, first, n), at::mm(x, g.weight[e].t()))) << e;
-    EXPECT_TRUE(at::equal(g.rows.grad().narrow(0, first, n), at::mm(dy, g.weight[e]))) << e;
-    EXPECT_TRUE(at::equal(g.weight.grad()[e], at::mm(dy.t(), x))) << e;  // zeros for an expert without rows
-    first += n;
-  }
-}
-
-TEST(GroupedLinear, InBFloat16AgreesWithTheExactPathWithinItsRounding) {
-  Groups rounded(at::kBFloat16), exact(at::kDouble);
-  const at::Tensor y = grouped_linear(rounded.rows, rounded.weight, rounded.counts);
-  const at::Tensor want = grouped_linear(exact.rows, exact.weight, exact.counts);
-  y.backward(rounded.gradient);
-  want.backward(exact.gradient);
-  const auto relative = [](const at::Tensor& a, const at::Tensor& b) {
-    return ((a.to(at::kDouble) - b).norm() / b.norm()).item<double>();
-  };
-  // Inputs are the same; each result is rounded once to 8 bits: 2^-9 at most, 2^-9 / sqrt(3) on average.
-  EXPECT_LE(relative(y, want), 2e-3);
-  EXPECT_LE(relative(rounded.rows.grad(), exact.rows.grad()), 2e-3);
-  EXPECT_LE(relative(rounded.weight.grad(), exact.weight.grad()), 2e-3);
-  EXPECT_TRUE(at::equal(rounded.weight.grad()[0], at::zeros({kHidden, kDim}, at::kBFloat16)));
 }
 
 // 16 experts that 3 tokens cannot all reach.
