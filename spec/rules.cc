@@ -2,6 +2,7 @@
 
 #include <absl/strings/str_cat.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
@@ -113,6 +114,29 @@ class Checker {
     not_yet("tensor_parallel_degree", "tensor parallelism", Axis::kTp);
     not_yet("pipeline_parallel_degree", "pipeline parallelism", Axis::kPp);
     not_yet("context_parallel_degree", "context parallelism", Axis::kCp);
+    expert_mesh();
+  }
+
+  void expert_mesh() {
+    const std::string field = "parallelism.expert_parallel_degree";
+    const int64_t ep = run_.mesh.ep, experts = run_.model.experts;
+    if (!in_range(field, ep, 1, kMaxDegree) || ep == 1) return;
+    if (experts == 0) {
+      report(field, field, " is ", ep, ", but model.flavor \"", run_.model.flavor, "\" has no experts; it must be 1");
+      return;
+    }
+    report(field, field, " is ", ep, ", but expert parallelism is not supported yet; it must be 1");
+    if (experts % ep != 0) {
+      report(field, field, " is ", ep, "; it must divide the ", experts, " experts of model.flavor \"",
+             run_.model.flavor, "\"");
+    }
+    const int64_t shard = run_.mesh.degree(Axis::kDpShard), cp = run_.mesh.degree(Axis::kCp),
+                  tp = run_.mesh.degree(Axis::kTp);
+    if (std::min({shard, cp, tp}) < 1 || std::max({shard, cp, tp}) > kMaxDegree) return;  // reported above
+    if (shard * cp * tp % ep != 0) {
+      report(field, field, " is ", ep, "; it must divide data_parallel_shard_degree ", shard,
+             " * context_parallel_degree ", cp, " * tensor_parallel_degree ", tp, " = ", shard * cp * tp);
+    }
   }
 
   bool degree(std::string key, Axis axis) {
@@ -193,8 +217,9 @@ class Checker {
       report("resources.threads_per_rank", "resources.threads_per_rank is ", run_.threads_per_rank,
              ", but debug.ordered needs 1 thread a rank; write 1 or leave it out");
     }
-    ordered_degree("data_parallel_replicate_degree", Axis::kDpReplicate);
-    ordered_degree("data_parallel_shard_degree", Axis::kDpShard);
+    ordered_degree("data_parallel_replicate_degree", run_.mesh.degree(Axis::kDpReplicate));
+    ordered_degree("data_parallel_shard_degree", run_.mesh.degree(Axis::kDpShard));
+    ordered_degree("expert_parallel_degree", run_.mesh.ep);
     const int64_t local = run_.data.local_batch_size;
     if (local < 1 || run_.global_batch_size < 1 || run_.global_batch_size % local != 0) return;  // reported above
     const int64_t microbatches = run_.global_batch_size / local;
@@ -208,8 +233,7 @@ class Checker {
     }
   }
 
-  void ordered_degree(const std::string& key, Axis axis) {
-    const int64_t degree = run_.mesh.degree(axis);
+  void ordered_degree(const std::string& key, int64_t degree) {
     if (degree < 1 || power_of_two(degree)) return;
     report("parallelism." + key, "parallelism.", key, " is ", degree, ", but debug.ordered needs a power of two");
   }

@@ -127,10 +127,6 @@ class Checker {
   void mesh() {
     const v1::ParallelismSection& p = spec_.parallelism();
     const int64_t slots = spec_.resources().slots();
-    if (p.expert_parallel_degree() != 1) {
-      report("parallelism.expert_parallel_degree", "parallelism.expert_parallel_degree is ", p.expert_parallel_degree(),
-             ", but expert parallelism is not supported yet; it must be 1");
-    }
     if (slots < 1) {
       report("resources.slots", "resources.slots is ", slots, "; it must be at least 1, one rank each");
       return;

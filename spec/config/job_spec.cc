@@ -14,7 +14,8 @@ namespace {
 
 Mesh mesh_of(const v1::ParallelismSection& p) {
   return {{p.pipeline_parallel_degree(), p.data_parallel_replicate_degree(), p.data_parallel_shard_degree(),
-           p.context_parallel_degree(), p.tensor_parallel_degree()}};
+           p.context_parallel_degree(), p.tensor_parallel_degree()},
+          p.expert_parallel_degree()};
 }
 
 // The mesh with what is not a degree, -1 or a mistake that check() reports, taken as 1.

@@ -17,7 +17,6 @@ constexpr std::string_view kLoader = "tokens are memory-mapped; there are no loa
 constexpr std::string_view kNoTp = "tensor parallelism is not supported yet";
 constexpr std::string_view kNoPp = "pipeline parallelism is not supported yet";
 constexpr std::string_view kNoCp = "context parallelism is not supported yet";
-constexpr std::string_view kNoEp = "expert parallelism is not supported yet; remove the key";
 constexpr std::string_view kNoHfLoad =
     "write init = \"hf:FOLDER\" in [model] to start from Hugging Face weights; initial_load_path takes a checkpoint of "
     "another job";
@@ -86,8 +85,11 @@ constexpr TorchtitanKey kKeys[] = {
     {"parallelism.pipeline_parallel_expert_parallel_overlap", kNoEffect, "", kNoPp},
     {"parallelism.context_parallel_load_balancer", kNoEffect, "", kNoCp},
     {"parallelism.context_parallel_rotate_method", kNoEffect, "", kNoCp},
-    {"parallelism.expert_tensor_parallel_degree", kRefused, "1", kNoEp},
-    {"parallelism.expert_parallel_comm_backend", kRefused, "\"standard\"", kNoEp},
+    {"parallelism.expert_tensor_parallel_degree", kRefused, "1",
+     "experts are divided along expert_parallel_degree or, where that is 1, along tensor_parallel_degree; remove the "
+     "key"},
+    {"parallelism.expert_parallel_comm_backend", kRefused, "\"standard\"",
+     "rows travel by the all-to-all of the ranks' group alone; remove the key"},
 
     {"checkpoint.enable_ft_dataloader_checkpoints", kNoEffect, "", kRetries},
     {"checkpoint.initial_load_in_hf", kRefused, "false", kNoHfLoad},

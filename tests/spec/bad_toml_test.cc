@@ -256,7 +256,7 @@ const BadToml kBadTomls[] = {
       "(data_parallel_shard_degree and data_parallel_replicate_degree are supported)"}},
     {"ExpertParallel",
      MODEL "[parallelism]\nexpert_parallel_degree = 2\n",
-     {"4: parallelism.expert_parallel_degree is 2, but expert parallelism is not supported yet; it must be 1"}},
+     {"4: parallelism.expert_parallel_degree is 2, but model.flavor \"debugmodel\" has no experts; it must be 1"}},
     {"ZeroDegree",
      MODEL "[parallelism]\ndata_parallel_replicate_degree = 0\n",
      {"4: parallelism.data_parallel_replicate_degree is 0; it must be at least 1"}},

@@ -9,8 +9,11 @@
 namespace qwen3::spec {
 namespace {
 
+using testing::Contains;
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 RunSpec valid_run() {
   RunSpec run;
@@ -89,6 +92,43 @@ TEST(Rules, EachRuleNamesItsField) {
     break_rule(run);
     EXPECT_THAT(fields(run), ElementsAre(field));
   }
+}
+
+std::vector<std::string> sentences(const RunSpec& run) {
+  std::vector<std::string> all;
+  for (const Violation& violation : check_rules(run)) all.push_back(violation.message);
+  return all;
+}
+
+TEST(Rules, ExpertParallelismDividesTheExpertsAndTheRanksThatItBorrows) {
+  RunSpec run = valid_run();
+  run.model = *find_flavor("debugmodel_moe");
+  run.mesh.degrees = {1, 1, 4, 1, 1};
+  run.mesh.ep = 3;
+  run.global_batch_size = 8;
+  EXPECT_THAT(sentences(run), Contains("parallelism.expert_parallel_degree is 3; it must divide the 64 experts of "
+                                       "model.flavor \"debugmodel_moe\""));
+  EXPECT_THAT(sentences(run),
+              Contains("parallelism.expert_parallel_degree is 3; it must divide data_parallel_shard_degree 4 * "
+                       "context_parallel_degree 1 * tensor_parallel_degree 1 = 4"));
+  run.mesh.ep = 4;
+  EXPECT_THAT(sentences(run), Not(Contains(HasSubstr("must divide"))));
+  run.mesh.ep = 0;
+  EXPECT_THAT(fields(run), ElementsAre("parallelism.expert_parallel_degree"));
+  run.mesh.ep = 2;
+  run.model = *find_flavor("debugmodel");
+  EXPECT_THAT(sentences(run),
+              ElementsAre("parallelism.expert_parallel_degree is 2, but model.flavor \"debugmodel\" has "
+                          "no experts; it must be 1"));
+}
+
+TEST(Rules, OrderedModeNeedsAPowerOfTwoOfExpertRanks) {
+  RunSpec run = valid_run();
+  run.ordered = true;
+  run.model = *find_flavor("debugmodel_moe");
+  run.mesh.ep = 3;
+  EXPECT_THAT(sentences(run),
+              Contains("parallelism.expert_parallel_degree is 3, but debug.ordered needs a power of two"));
 }
 
 TEST(Rules, OrderedModeNeedsFloat32OneThreadAndPowersOfTwo) {
