@@ -65,6 +65,12 @@ for row in $rows; do
     debugmodel-vocab-fp32) step "$row" --flavor debugmodel --vocab 151936 --precision float32 ;;
     debugmodel-vocab-bf16) step "$row" --flavor debugmodel --vocab 151936 --precision bfloat16 ;;
     0.6B-bf16) step "$row" --flavor 0.6B --batch 1 --seq-len 512 --precision bfloat16 ;;
+    debugmodel_moe-ep2) # two ranks of one thread beside one process of two
+      # Refused until runs with expert parallelism are accepted; then a row of default_rows.
+      moe=(--flavor debugmodel_moe --precision bfloat16 --steps "$steps" --warm-up 1)
+      measure "$row" ours "$bin/step_bench" "${moe[@]}" --shard 2 --expert-parallel 2 --threads 1
+      measure "$row" peer "$bin/step_bench" "${moe[@]}" --threads 2
+      ;;
     data)
       measure "$row" ours "$bin/data_bench" "$tokenizer/qwen3.tiktoken" "$text" "$threads" "$measured/tokenizer.json"
       RAYON_NUM_THREADS=$threads peer "$row" bench/hf_tokenizer.py "$measured/tokenizer.json" "$text"

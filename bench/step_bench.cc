@@ -1,5 +1,6 @@
-// Optimizer steps of the real trainer on random tokens, one rank. The peer is hf_step.py: same steps, same keys.
-// Prints one JSON line. With --profile, also where the time goes: self time of every operation, one row each, stderr.
+// Optimizer steps of the real trainer on random tokens. The peer is hf_step.py: same steps, same keys. Prints one JSON
+// line. With --profile, also where the time goes: self time of every operation, one row each, stderr.
+// One rank, or several as processes over Gloo on loopback: then CPU time and memory are those of the first.
 #include <ATen/Parallel.h>
 #include <sys/resource.h>
 
@@ -14,9 +15,11 @@
 #include <vector>
 
 #include "bench/op_profile.h"
+#include "bench/rank_processes.h"
 #include "kernels/cpu/recycling_allocator.h"
 #include "parallel/mesh.h"
 #include "spec/flavor.h"
+#include "spec/rules.h"
 #include "worker/rank/trainer.h"
 
 namespace {
@@ -68,9 +71,10 @@ rusage usage_now() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Times optimizer steps of the real trainer on random tokens, one rank."};
+  CLI::App app{"Times optimizer steps of the real trainer on random tokens."};
   std::string flavor = "debugmodel", precision = "bfloat16";
   int64_t vocab = 0, batch = 8, seq_len = 512, steps = 4, warm_up = 2;
+  int64_t shard = 1, tensor_parallel = 1, expert_parallel = 1;
   int threads = 2;
   bool profile = false;
   app.add_option("--flavor", flavor, "Model size")->capture_default_str();
@@ -78,11 +82,20 @@ int main(int argc, char** argv) {
   app.add_option("--precision", precision, "Dtype of compute")
       ->check(CLI::IsMember({"bfloat16", "float32"}))
       ->capture_default_str();
-  app.add_option("--batch", batch, "Sequences a step")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--batch", batch, "Sequences a step, over all ranks")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--seq-len", seq_len, "Tokens a sequence")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--steps", steps, "Steps that are timed")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--warm-up", warm_up, "Steps before those")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--threads", threads, "Of OpenMP")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--shard", shard, "data_parallel_shard_degree")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--tensor-parallel", tensor_parallel, "tensor_parallel_degree")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--expert-parallel", expert_parallel, "expert_parallel_degree")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--threads", threads, "Of OpenMP, each rank")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_flag("--profile", profile, "Self time of every operation of the timed steps, on stderr");
   CLI11_PARSE(app, argc, argv);
 
@@ -91,20 +104,31 @@ int main(int argc, char** argv) {
     std::cerr << "step_bench: --flavor: no flavor is called '" << flavor << "'\n";
     return 2;
   }
-  kernels::install_recycling_allocator();
-  at::set_num_threads(threads);
-
   spec::RunSpec run;
+  run.mesh.degrees[static_cast<int>(spec::Axis::kDpShard)] = shard;
+  run.mesh.degrees[static_cast<int>(spec::Axis::kTp)] = tensor_parallel;
+  run.mesh.ep = expert_parallel;
+  if (batch % shard != 0) {
+    std::cerr << "step_bench: --batch " << batch << " is no multiple of --shard " << shard << '\n';
+    return 2;
+  }
   run.model = *shape;
   if (vocab > 0) run.model.vocab = vocab;
-  run.data = {.local_batch_size = batch, .seq_len = seq_len};
+  run.data = {.local_batch_size = batch / shard, .seq_len = seq_len};
   run.global_batch_size = batch;
   run.steps = warm_up + steps;
   run.optimizer.lr = 1e-4;
   run.lr_schedule = {.warmup_steps = 0, .total_steps = run.steps};
   run.precision = precision == "bfloat16" ? spec::Precision::kBfloat16 : spec::Precision::kFloat32;
 
-  const parallel::DeviceMesh mesh(run.mesh, /*rank=*/0, /*rendezvous=*/nullptr);
+  for (const spec::Violation& violation : spec::check_rules(run)) {
+    std::cerr << "step_bench: " << violation.message << '\n';
+    return 2;
+  }
+  bench::RankProcesses ranks(run.mesh.world_size());  // before anything starts a thread
+  kernels::install_recycling_allocator();
+  at::set_num_threads(threads);
+  const parallel::DeviceMesh mesh(run.mesh, ranks.rank(), ranks.rendezvous());
   const auto text = std::make_shared<RandomText>(batch * run.steps, seq_len, run.model.vocab);
   rank::Trainer trainer(run, mesh, {text, nullptr});
 
@@ -119,6 +143,7 @@ int main(int argc, char** argv) {
     wall.push_back(std::chrono::duration<double>(Clock::now() - start).count());
     cpu.push_back(cpu_seconds(usage_now()) - cpu_before);
   }
+  if (ranks.rank() > 0) return 0;
   if (profile) bench::print_op_profile(std::cerr, steps);
 
   const double tokens = static_cast<double>(batch * seq_len);
@@ -127,6 +152,7 @@ int main(int argc, char** argv) {
                                       {"precision", precision},
                                       {"batch", batch},
                                       {"seq_len", seq_len},
+                                      {"ranks", run.mesh.world_size()},
                                       {"threads", threads},
                                       {"loss", loss},
                                       {"tokens_per_second", tokens / median(wall)},
@@ -136,4 +162,5 @@ int main(int argc, char** argv) {
                                       {"peak_rss_bytes", int64_t{usage_now().ru_maxrss} * 1024}}
                    .dump()
             << '\n';
+  return ranks.wait() ? 0 : 1;
 }
