@@ -13,25 +13,10 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Of one chunk: the sum of its token losses and, in place of the logits [C, V], d(scale * sum) / d(logits).
-at::Tensor cross_entropy_chunk(at::Tensor& logits, const at::Tensor& labels, double scale, bool want_gradient) {
-  const auto wide = accumulate_dtype(logits.scalar_type());
-  const at::Tensor valid = labels.ne(kIgnoreIndex);
-  const at::Tensor target = labels.masked_fill(valid.logical_not(), 0).unsqueeze(1);  // [C, 1]
-  at::Tensor log_probabilities = at::log_softmax(logits, -1, wide);
-  const at::Tensor loss = log_probabilities.gather(1, target).squeeze(1).neg_().mul_(valid).sum();
-  if (want_gradient) {
-    at::Tensor gradient = log_probabilities.exp_();
-    gradient.scatter_add_(1, target, at::full({1, 1}, -1, gradient.options()).expand_as(target));
-    gradient.mul_(valid.to(wide).mul_(scale).unsqueeze(1));
-    logits.copy_(gradient);
-  }
-  return loss;
-}
-
 struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& weight,
-                            const at::Tensor& labels, double scale, int64_t chunk_tokens, bool want_gradient) {
+                            const at::Tensor& labels, double scale, int64_t chunk_tokens, const ChunkLoss& chunk_loss,
+                            bool want_gradient) {
     const auto wide = accumulate_dtype(hidden.scalar_type());
     const int64_t tokens = hidden.size(0);
     at::Tensor total = at::zeros({}, hidden.options().dtype(wide));
@@ -41,7 +26,7 @@ struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
       const int64_t count = std::min(chunk_tokens, tokens - begin);
       const at::Tensor chunk = hidden.narrow(0, begin, count);
       at::Tensor logits = at::mm(chunk, weight.t());
-      total.add_(cross_entropy_chunk(logits, labels.narrow(0, begin, count), scale, want_gradient));
+      total.add_(chunk_loss(logits, labels.narrow(0, begin, count), scale, want_gradient));
       if (!want_gradient) continue;
       at::Tensor chunk_gradient = hidden_gradient.narrow(0, begin, count);
       at::mm_out(chunk_gradient, logits, weight);
@@ -74,11 +59,26 @@ struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
       hidden_gradient.mul_(outer);
       weight_gradient.mul_(outer);
     }
-    return {hidden_gradient, weight_gradient, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+    return {hidden_gradient, weight_gradient, {}, {}, {}, {}, {}};
   }
 };
 
 }  // namespace
+
+at::Tensor cross_entropy_chunk(at::Tensor& logits, const at::Tensor& labels, double scale, bool want_gradient) {
+  const auto wide = accumulate_dtype(logits.scalar_type());
+  const at::Tensor valid = labels.ne(kIgnoreIndex);
+  const at::Tensor target = labels.masked_fill(valid.logical_not(), 0).unsqueeze(1);  // [C, 1]
+  at::Tensor log_probabilities = at::log_softmax(logits, -1, wide);
+  const at::Tensor loss = log_probabilities.gather(1, target).squeeze(1).neg_().mul_(valid).sum();
+  if (want_gradient) {
+    at::Tensor gradient = log_probabilities.exp_();
+    gradient.scatter_add_(1, target, at::full({1, 1}, -1, gradient.options()).expand_as(target));
+    gradient.mul_(valid.to(wide).mul_(scale).unsqueeze(1));
+    logits.copy_(gradient);
+  }
+  return loss;
+}
 
 int64_t head_chunk_tokens(int64_t vocab) {
   constexpr int64_t kLogits = 64 << 20;  // in one chunk; GEMMs of fewer than 256 rows lose speed
@@ -86,9 +86,9 @@ int64_t head_chunk_tokens(int64_t vocab) {
 }
 
 at::Tensor head_loss(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels, double scale,
-                     int64_t chunk_tokens) {
+                     int64_t chunk_tokens, const ChunkLoss& chunk_loss) {
   const bool want_gradient = at::GradMode::is_enabled() && (hidden.requires_grad() || weight.requires_grad());
-  return HeadLossFunction::apply(hidden, weight, labels, scale, chunk_tokens, want_gradient);
+  return HeadLossFunction::apply(hidden, weight, labels, scale, chunk_tokens, chunk_loss, want_gradient);
 }
 
 }  // namespace qwen3::model

@@ -46,10 +46,15 @@ Moe::Choice Moe::choose(const at::Tensor& x, const RoutingContext& context) cons
   const at::Tensor bias = expert_bias_ != nullptr ? expert_bias_->value : at::Tensor();
   const Routing routing = route(x, router_.weight, bias, options_);
   Choice choice{routing.gates, routing.chosen};
-  RoutingRecord::Layer record{.counts = expert_counts(routing.chosen, experts_)};
+  if (context.record == nullptr && context.auxiliary_weight == 0) return choice;
+  // Of the whole microbatch, whichever part of it is here; the sum is taken where the tokens are.
+  RoutingRecord::Layer record;
+  record.counts = seams_.token_sum(expert_counts(routing.chosen, experts_).to(x.device())).cpu();
   if (context.auxiliary_weight != 0) {
     const at::Tensor& counts = previous_counts_ != nullptr ? previous_counts_->value : record.counts;
-    const at::Tensor loss = balance_loss(routing.scores, counts) * context.auxiliary_weight;
+    const double tokens = record.counts.sum().item<double>() / static_cast<double>(options_.experts_per_token);
+    const at::Tensor mean_scores = seams_.token_sum(routing.scores.sum(0)) / tokens;
+    const at::Tensor loss = balance_loss(mean_scores, counts) * context.auxiliary_weight;
     choice.gates = with_loss(choice.gates, loss);
     record.auxiliary_loss = loss.detach();
   }

@@ -17,7 +17,7 @@
 namespace qwen3::model {
 
 // What the routers of one training microbatch did, by layer. A router runs once even where its block is recomputed, so
-// every token is counted once.
+// every token is counted once. All of it is of the whole microbatch, even where the router saw a part.
 struct RoutingRecord {
   struct Layer {
     at::Tensor counts;          // [E] int64, on the CPU: choices that fell on each expert

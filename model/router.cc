@@ -55,12 +55,12 @@ at::Tensor expert_counts(const at::Tensor& chosen, int64_t experts) {
   return at::bincount(chosen.flatten(), /*weights=*/{}, /*minlength=*/experts).cpu();
 }
 
-at::Tensor balance_loss(const at::Tensor& scores, const at::Tensor& counts) {
+at::Tensor balance_loss(const at::Tensor& mean_scores, const at::Tensor& counts) {
   const double total = counts.sum().item<double>();
   // E * f_e
   const at::Tensor relative_load = total > 0 ? counts.to(at::kDouble).mul_(static_cast<double>(counts.numel()) / total)
                                              : at::ones({counts.numel()}, at::kDouble);
-  return (scores.mean(0) * relative_load.to(scores.options())).sum();
+  return (mean_scores * relative_load.to(mean_scores.options())).sum();
 }
 
 at::Tensor with_loss(const at::Tensor& gates, const at::Tensor& loss) { return WithLossFunction::apply(gates, loss); }

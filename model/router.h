@@ -33,15 +33,16 @@ at::Tensor largest(const at::Tensor& preference, int64_t k);
 // How many of the choices [T, k] fell on each expert: [E] int64, on the CPU.
 at::Tensor expert_counts(const at::Tensor& chosen, int64_t experts);
 
-// The auxiliary loss of one layer and microbatch: E * sum_e f_e P_e, which is 1 when balanced. P_e is the mean score of
-// expert e over the microbatch's tokens; f_e = counts_e / sum(counts), or 1 / E when nothing was counted, carries no
-// gradient. Source: Switch Transformers (Fedus et al. 2021, arXiv:2101.03961, eq. 4), with all k choices in f.
+// The auxiliary loss of one layer and microbatch: E * sum_e f_e P_e, which is 1 when balanced. P_e, mean_scores [E], is
+// the mean score of expert e over the microbatch's tokens; f_e = counts_e / sum(counts), or 1 / E when nothing was
+// counted, carries no gradient. Source: Switch Transformers (Fedus et al. 2021, arXiv:2101.03961, eq. 4), with all k
+// choices in f.
 // Hugging Face's value is k times as large and mixes the layers before the product.
 // counts are those of the same microbatch (scope "microbatch"), or of the whole previous optimizer step over all ranks
 // (scope "global_batch"). The latter stands for the global-batch balance of Qiu et al. 2025 (arXiv:2501.11873), who
 // take the frequencies of the current global batch: those are not known before its last microbatch has been routed, so
 // they would make the gradient depend on how the batch is cut; the previous step's do not.
-at::Tensor balance_loss(const at::Tensor& scores, const at::Tensor& counts);
+at::Tensor balance_loss(const at::Tensor& mean_scores, const at::Tensor& counts);
 
 // gates, unchanged; their backward also gives `loss` (a scalar) the gradient 1. So a loss of an inner layer joins the
 // objective without being carried to the end of the model.

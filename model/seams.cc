@@ -39,6 +39,7 @@ Seams plain_seams() {
       .inner_attention = plain_attention,
       .dispatch = local_dispatch,
       .combine = local_combine,
+      .token_sum = [](const at::Tensor& sum) { return sum; },
       .chain = plain_chain,
       .around = [](size_t, const at::Tensor& x, const Layer& body) { return body(x); },
   };

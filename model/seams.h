@@ -50,6 +50,10 @@ using ExpertDispatch = std::function<Dispatched(const at::Tensor& x, const at::T
 using ExpertCombine = std::function<at::Tensor(const at::Tensor& outputs, const at::Tensor& gates,
                                                const at::Tensor& order, const at::Tensor& route)>;
 
+// What a router adds over the tokens it sees -> the same over all tokens of the microbatch, of which it may see a part.
+// Any shape, real or int64; differentiable, each rank's tokens getting their own gradient.
+using TokenSum = std::function<at::Tensor(const at::Tensor& sum)>;
+
 // Around a unit (ParameterSet::units(), by index): runs `body` on x. FSDP gathers before and frees after,
 // activation checkpointing recomputes. The default just calls body(x).
 using Layer = std::function<at::Tensor(const at::Tensor& x)>;
@@ -73,6 +77,7 @@ struct Seams {
   InnerAttention inner_attention;  // default: scaled_dot_product_attention
   ExpertDispatch dispatch;         // default: all experts are here (model/dispatch.h)
   ExpertCombine combine;           // its inverse
+  TokenSum token_sum;              // default: all tokens are here
   Chain chain;                     // default: one segment after the other
   LayerDecorator around;           // default: body(x)
 };

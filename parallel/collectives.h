@@ -37,9 +37,32 @@ Pending start_all_to_all(const at::Tensor& output, const at::Tensor& input, cons
 // Rows are slices along dim 0 of one size on all ranks; any number of them, also none. Both contiguous, same dtype.
 Pending start_all_to_all(const at::Tensor& output, const at::Tensor& input, std::vector<int64_t> receive,
                          std::vector<int64_t> send, const MeshAxis& axis);
+// output [size, ...], by rank, is every rank's input [...] on rank `root`; elsewhere nothing is written and it may be
+// undefined. Both contiguous, same dtype.
+Pending start_gather(const at::Tensor& output, const at::Tensor& input, int64_t root, const MeshAxis& axis);
+
+// x becomes rank `root`'s x. Contiguous.
+Pending start_broadcast(const at::Tensor& x, int64_t root, const MeshAxis& axis);
 
 // x: any shape -> [size, ...], by rank.
 at::Tensor all_gather(const at::Tensor& x, const MeshAxis& axis);
+
+// x: any shape -> every rank's x behind each other along `dim`, by rank.
+at::Tensor all_gather(const at::Tensor& x, int64_t dim, const MeshAxis& axis);
+
+// Sums over the axis, added here as a tree in rank order (tree_sum_), in float32 or wider whatever the dtype, and
+// rounded once; integers exactly. So all ranks hold the same bits. The result has the dtype of x, and storage of its
+// own unless it is x.
+
+// rows [size, ...], by rank -> [...]. rows may be overwritten.
+at::Tensor sum_of_ranks(const at::Tensor& rows);
+
+// x: any shape, the same on all ranks -> this rank's piece of the sum; `dim` is cut into one equal piece for each rank.
+// Throws c10::ValueError if the size of the axis does not divide it.
+at::Tensor reduce_scatter_sum(const at::Tensor& x, int64_t dim, const MeshAxis& axis);
+
+// x: any shape, the same on all ranks -> the whole sum.
+at::Tensor all_reduce_sum(const at::Tensor& x, const MeshAxis& axis);
 
 // Integers, exactly: element-wise sum over the axis.
 std::vector<int64_t> all_reduce_sum(const std::vector<int64_t>& values, const MeshAxis& axis);

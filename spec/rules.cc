@@ -26,6 +26,7 @@ class Checker {
     optimizer();
     lr_schedule();
     mesh();
+    tensor_parallel();
     training();
     validation();
     reporting();
@@ -148,6 +149,46 @@ class Checker {
     report("parallelism." + key, "parallelism.", key, " is ", run_.mesh.degree(axis), ", but ", what,
            " is not supported yet; it must be 1 (data_parallel_shard_degree and data_parallel_replicate_degree are "
            "supported)");
+  }
+
+  // Every tp rank takes an equal piece of each; only the vocabulary's last piece may be shorter.
+  void tensor_parallel() {
+    if (run_.async_tensor_parallel && !run_.sequence_parallel) {
+      report("parallelism.enable_async_tensor_parallel",
+             "parallelism.enable_async_tensor_parallel is true, but enable_sequence_parallel is false: then nothing is "
+             "gathered that could overlap; write false, or enable_sequence_parallel = true");
+    }
+    const int64_t tp = run_.mesh.degree(Axis::kTp);
+    if (tp <= 1 || tp > kMaxDegree) return;
+    const ModelShape& shape = run_.model;
+    tp_divides("attention heads", shape.heads);
+    tp_divides("key-value heads", shape.kv_heads);
+    if (shape.experts == 0) tp_divides("hidden features of the feed-forward layer", shape.ffn_hidden);
+    if (shape.experts > 0 && run_.mesh.ep == 1) tp_divides("hidden features of an expert", shape.expert_hidden);
+    const int64_t rows = (shape.vocab + tp - 1) / tp;
+    if (rows * (tp - 1) >= shape.vocab) {
+      report("parallelism.tensor_parallel_degree", "parallelism.tensor_parallel_degree is ", tp,
+             ", which leaves a rank without any of the ", shape.vocab, " rows of the vocabulary, ", rows, " a rank");
+    }
+    if (!run_.sequence_parallel) return;
+    tp_divides_sequence("training.seq_len", run_.data.seq_len);
+    if (run_.validation.data.seq_len != run_.data.seq_len) {
+      tp_divides_sequence("validation.seq_len", run_.validation.data.seq_len);
+    }
+  }
+
+  void tp_divides(const char* what, int64_t number) {
+    const int64_t tp = run_.mesh.degree(Axis::kTp);
+    if (number % tp == 0) return;
+    report("parallelism.tensor_parallel_degree", "parallelism.tensor_parallel_degree is ", tp, "; it must divide the ",
+           number, " ", what, " of model.flavor \"", run_.model.flavor, "\"");
+  }
+
+  void tp_divides_sequence(std::string field, int64_t value) {
+    const int64_t tp = run_.mesh.degree(Axis::kTp);
+    if (value < 1 || value % tp == 0) return;
+    report(field, field, " is ", value, "; it must be a multiple of tensor_parallel_degree ", tp,
+           ", over whose ranks enable_sequence_parallel divides each sequence");
   }
 
   void seq_len(std::string field, int64_t value) {

@@ -83,6 +83,8 @@ struct RunSpec {
   Precision precision = Precision::kFloat32;  // "auto" resolved
   Mesh mesh;
   bool sequence_parallel = true;  // under tensor parallelism: activations between blocks are cut along the sequence
+  bool loss_parallel = true;      // and the loss is taken of logits that stay cut over the vocabulary
+  bool async_tensor_parallel = false;  // and communication overlaps with multiplication
   bool reshard_after_forward = true;
   bool reduce_once = false;         // FSDP adds whole gradients over the microbatches of a step and exchanges them once
   bool reduce_in_bfloat16 = false;  // gradients travel so between ranks; they are added in float32

@@ -148,6 +148,9 @@ void fill_defaults(v1::JobSpec& spec) {
   QWEN3_DEFAULT(parallelism, pipeline_parallel_degree, 1);
   QWEN3_DEFAULT(parallelism, context_parallel_degree, 1);
   QWEN3_DEFAULT(parallelism, expert_parallel_degree, 1);
+  QWEN3_DEFAULT(parallelism, disable_loss_parallel, false);
+  QWEN3_DEFAULT(parallelism, enable_async_tensor_parallel, false);
+  QWEN3_DEFAULT(parallelism, enable_sequence_parallel, true);
   if (parallelism->data_parallel_shard_degree() == -1) {
     const int64_t others = positive(mesh_of(*parallelism)).world_size();
     parallelism->set_data_parallel_shard_degree(std::max<int64_t>(1, resources->slots() / others));
@@ -260,6 +263,9 @@ RunSpec run_spec_from_job(const v1::JobSpec& spec, const Environment& environmen
   run.reduce_once = spec.parallelism().fsdp_reduce() == "step";
   run.reduce_in_bfloat16 = training.mixed_precision_reduce() == "bfloat16";
   run.reshard_after_forward = spec.parallelism().fsdp_reshard_after_forward() != "never";
+  run.sequence_parallel = spec.parallelism().enable_sequence_parallel();
+  run.loss_parallel = !spec.parallelism().disable_loss_parallel();
+  run.async_tensor_parallel = spec.parallelism().enable_async_tensor_parallel();
 
   const v1::CheckpointSection& checkpoint = spec.checkpoint();
   run.checkpoint = {checkpoint.enable(),

@@ -14,7 +14,6 @@ constexpr std::string_view kNoProfiler = "there is no profiler yet";
 constexpr std::string_view kNoPython = "there is no Python in a run, so no module can be loaded; remove the key";
 constexpr std::string_view kNoCollector = "there is no garbage collector to run";
 constexpr std::string_view kLoader = "tokens are memory-mapped; there are no loader workers to tune";
-constexpr std::string_view kNoTp = "tensor parallelism is not supported yet";
 constexpr std::string_view kNoPp = "pipeline parallelism is not supported yet";
 constexpr std::string_view kNoCp = "context parallelism is not supported yet";
 constexpr std::string_view kNoHfLoad =
@@ -70,9 +69,6 @@ constexpr TorchtitanKey kKeys[] = {
     {"training.dataloader.pin_memory", kNoEffect, "", kLoader},
     {"training.dataloader.prefetch_factor", kNoEffect, "", kLoader},
 
-    {"parallelism.disable_loss_parallel", kNoEffect, "false", kNoTp},
-    {"parallelism.enable_async_tensor_parallel", kRefused, "false",
-     "tensor parallelism is not supported yet; remove the key"},
     {"parallelism.module_fqns_per_model_part", kRefused, "[]",
      "pipeline parallelism is not supported yet; remove the key"},
     {"parallelism.pipeline_parallel_first_stage_less_layers", kNoEffect, "", kNoPp},

@@ -172,13 +172,13 @@ TEST(Router, RoundRobinLoadsEveryExpertAlike) {
 }
 
 TEST(Balance, LossIsOneWhenEvenAndTheNumberOfExpertsWhenOneTakesAll) {
-  const at::Tensor even = at::full({5, 4}, 0.25, at::kDouble);
+  const at::Tensor even = at::full({4}, 0.25, at::kDouble);
   EXPECT_DOUBLE_EQ(balance_loss(even, at::tensor({7, 7, 7, 7}, at::kLong)).item<double>(), 1);
   EXPECT_DOUBLE_EQ(balance_loss(even, at::zeros({4}, at::kLong)).item<double>(), 1);  // nothing counted yet: uniform
-  const at::Tensor all_on_one = at::tensor({0., 0., 1., 0.}, at::kDouble).repeat({5, 1});
+  const at::Tensor all_on_one = at::tensor({0., 0., 1., 0.}, at::kDouble);
   EXPECT_DOUBLE_EQ(balance_loss(all_on_one, at::tensor({0, 0, 9, 0}, at::kLong)).item<double>(), 4);
   // 4 * (0.5 * 0.1 + 0.25 * 0.2 + 0.25 * 0.3 + 0 * 0.4)
-  const at::Tensor mixed = at::tensor({0.1, 0.2, 0.3, 0.4}, at::kDouble).repeat({2, 1});
+  const at::Tensor mixed = at::tensor({0.1, 0.2, 0.3, 0.4}, at::kDouble);
   EXPECT_DOUBLE_EQ(balance_loss(mixed, at::tensor({2, 1, 1, 0}, at::kLong)).item<double>(), 0.7);
 }
 

@@ -31,6 +31,12 @@ void run_ranks(const spec::Mesh& mesh, const std::function<void(const parallel::
   for (size_t rank = 0; rank < world; ++rank) EXPECT_EQ(errors[rank], "") << "rank " << rank << " of " << world;
 }
 
+void run_axis(spec::Axis axis, int64_t size, const std::function<void(const parallel::MeshAxis&)>& body) {
+  spec::Mesh mesh;
+  mesh.degrees[static_cast<int>(axis)] = size;
+  run_ranks(mesh, [&](const parallel::DeviceMesh& device_mesh) { body(device_mesh.axis(axis)); });
+}
+
 spec::Mesh data_parallel_mesh(int64_t replicate, int64_t shard) {
   spec::Mesh mesh;
   mesh.degrees[static_cast<int>(spec::Axis::kDpReplicate)] = replicate;

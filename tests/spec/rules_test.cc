@@ -13,6 +13,7 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::IsSupersetOf;
 using testing::Not;
 
 RunSpec valid_run() {
@@ -129,6 +130,67 @@ TEST(Rules, OrderedModeNeedsAPowerOfTwoOfExpertRanks) {
   run.mesh.ep = 3;
   EXPECT_THAT(sentences(run),
               Contains("parallelism.expert_parallel_degree is 3, but debug.ordered needs a power of two"));
+}
+
+// debugmodel: 16 heads and 8 key-value heads, 3072 hidden features, 2048 words.
+RunSpec tensor_parallel_run(int64_t tp) {
+  RunSpec run = valid_run();
+  run.mesh.degrees[4] = tp;
+  return run;
+}
+
+TEST(Rules, TensorParallelismDividesHeadsAndHiddenFeatures) {
+  EXPECT_THAT(
+      sentences(tensor_parallel_run(5)),
+      IsSupersetOf({"parallelism.tensor_parallel_degree is 5; it must divide the 16 attention heads of model.flavor "
+                    "\"debugmodel\"",
+                    "parallelism.tensor_parallel_degree is 5; it must divide the 8 key-value heads of model.flavor "
+                    "\"debugmodel\"",
+                    "parallelism.tensor_parallel_degree is 5; it must divide the 3072 hidden features of the "
+                    "feed-forward layer of model.flavor \"debugmodel\""}));
+  EXPECT_THAT(sentences(tensor_parallel_run(4)), Not(Contains(HasSubstr("must divide"))));
+}
+
+TEST(Rules, TensorParallelismDividesTheExpertsHiddenFeaturesUnlessTheExpertsAreDivided) {
+  RunSpec run = tensor_parallel_run(4);
+  run.model.experts = 8, run.model.experts_per_token = 2, run.model.expert_hidden = 770, run.model.ffn_hidden = 0;
+  EXPECT_THAT(sentences(run),
+              Contains("parallelism.tensor_parallel_degree is 4; it must divide the 770 hidden features "
+                       "of an expert of model.flavor \"debugmodel\""));
+  run.mesh.ep = 4;
+  EXPECT_THAT(sentences(run), Not(Contains(HasSubstr("must divide"))));
+}
+
+TEST(Rules, SequenceParallelismDividesTheSequence) {
+  RunSpec run = tensor_parallel_run(4);
+  run.data.seq_len = 250;
+  run.validation.data.seq_len = 254;
+  EXPECT_THAT(
+      sentences(run),
+      IsSupersetOf({"training.seq_len is 250; it must be a multiple of tensor_parallel_degree 4, over whose ranks "
+                    "enable_sequence_parallel divides each sequence",
+                    "validation.seq_len is 254; it must be a multiple of tensor_parallel_degree 4, over whose ranks "
+                    "enable_sequence_parallel divides each sequence"}));
+  run.sequence_parallel = false;
+  EXPECT_THAT(sentences(run), Not(Contains(HasSubstr("seq_len"))));
+}
+
+TEST(Rules, EveryTensorParallelRankHasARowOfTheVocabulary) {
+  RunSpec run = tensor_parallel_run(4);
+  run.model.vocab = 9;  // 3, 3, 3 and none
+  EXPECT_THAT(sentences(run),
+              Contains("parallelism.tensor_parallel_degree is 4, which leaves a rank without any of the "
+                       "9 rows of the vocabulary, 3 a rank"));
+  run.model.vocab = 10;
+  EXPECT_THAT(sentences(run), Not(Contains(HasSubstr("vocabulary"))));
+}
+
+TEST(Rules, AsyncTensorParallelismNeedsSequenceParallelism) {
+  RunSpec run = valid_run();
+  run.async_tensor_parallel = true;
+  EXPECT_THAT(fields(run), IsEmpty());
+  run.sequence_parallel = false;
+  EXPECT_THAT(fields(run), ElementsAre("parallelism.enable_async_tensor_parallel"));
 }
 
 TEST(Rules, OrderedModeNeedsFloat32OneThreadAndPowersOfTwo) {
