@@ -181,10 +181,6 @@ absl::StatusOr<NewJob> check_submission(const v1::CreateJobRequest& request, con
   job.stored.set_initial_load_folder(resolve_initial_load(spec, context, violations));
   if (!violations.empty()) return bad_request(violations);
 
-  if (spec.activation_checkpoint().mode() != "none") {
-    record.add_warnings(absl::StrCat("activation_checkpoint.mode = \"", spec.activation_checkpoint().mode(),
-                                     "\" is accepted and has no effect yet"));
-  }
   const std::filesystem::path folder =
       (std::filesystem::path(context.checkpoint_root) / spec.checkpoint().folder() / id).lexically_normal();
   job.stored.set_checkpoint_folder(folder.string());

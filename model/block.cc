@@ -71,11 +71,12 @@ std::vector<Segment> Block::segments(const BlockContext& context) const {
                                                 {"dispatch", &Block::dispatch},
                                                 {"expert_gate_up", &Block::expert_gate_up},
                                                 {"expert_residual", &Block::expert_residual}}};
+  BlockContext own = context;
+  if (moe_) own.routing.replay = std::make_shared<at::Tensor>();
   std::vector<Segment> segments;
   for (const Part& part : moe_ ? std::span<const Part>(kMoe) : std::span<const Part>(kDense)) {
-    segments.push_back({part.name, [this, context, run = part.run](const Results& previous) {
-                          return (this->*run)(previous, context);
-                        }});
+    segments.push_back(
+        {part.name, [this, own, run = part.run](const Results& previous) { return (this->*run)(previous, own); }});
   }
   return segments;
 }

@@ -32,7 +32,8 @@ class Block {
   ~Block();
 
   // x [B, S, D] through all of them gives [B, S, D]. In order: qkv, attention, attention_residual, then gate_up,
-  // mlp_residual; or router, dispatch, expert_gate_up, expert_residual. The block must outlive them.
+  // mlp_residual; or router, dispatch, expert_gate_up, expert_residual. The block must outlive them, and each call is
+  // for one run through it: what the router chose is kept with them, for runs of a segment again.
   std::vector<Segment> segments(const BlockContext& context) const;
 
  private:

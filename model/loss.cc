@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "model/precision.h"
+#include "spec/estimate.h"
 
 namespace qwen3::model {
 namespace {
@@ -80,10 +81,7 @@ at::Tensor cross_entropy_chunk(at::Tensor& logits, const at::Tensor& labels, dou
   return loss;
 }
 
-int64_t head_chunk_tokens(int64_t vocab) {
-  constexpr int64_t kLogits = 64 << 20;  // in one chunk; GEMMs of fewer than 256 rows lose speed
-  return std::clamp<int64_t>(kLogits / vocab / 256 * 256, 256, 4096);
-}
+int64_t head_chunk_tokens(int64_t vocab) { return spec::head_chunk_tokens(vocab); }
 
 at::Tensor head_loss(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels, double scale,
                      int64_t chunk_tokens, const ChunkLoss& chunk_loss) {

@@ -9,8 +9,7 @@ namespace qwen3::model {
 
 inline constexpr int64_t kIgnoreIndex = -100;
 
-// Tokens that a chunk of the head should take. A function of the vocabulary alone, so that how the GEMMs are cut never
-// depends on the mesh.
+// Tokens that a chunk of the head should take: spec::head_chunk_tokens.
 int64_t head_chunk_tokens(int64_t vocab);
 
 // The loss of one chunk of tokens: logits [C, V], or as many of their columns as are here, and labels [C] -> the sum of

@@ -44,7 +44,8 @@ Moe::Moe(const spec::ModelShape& shape, const spec::MoeSpec& spec, int64_t layer
 
 Moe::Choice Moe::choose(const at::Tensor& x, const RoutingContext& context) const {
   const at::Tensor bias = expert_bias_ != nullptr ? expert_bias_->value : at::Tensor();
-  const Routing routing = route(x, router_.weight, bias, options_);
+  const bool again = context.replay != nullptr && context.replay->defined();
+  const Routing routing = route(x, router_.weight, bias, options_, again ? *context.replay : at::Tensor());
   Choice choice{routing.gates, routing.chosen};
   if (context.record == nullptr && context.auxiliary_weight == 0) return choice;
   // Of the whole microbatch, whichever part of it is here; the sum is taken where the tokens are.
@@ -58,7 +59,9 @@ Moe::Choice Moe::choose(const at::Tensor& x, const RoutingContext& context) cons
     choice.gates = with_loss(choice.gates, loss);
     record.auxiliary_loss = loss.detach();
   }
+  if (again) return choice;
   if (context.record != nullptr) context.record->layers.at(static_cast<size_t>(layer_)) = std::move(record);
+  if (context.replay != nullptr) *context.replay = routing.chosen;
   return choice;
 }
 

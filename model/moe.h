@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,9 @@ struct RoutingRecord {
 struct RoutingContext {
   double auxiliary_weight = 0;      // factor of each layer's balance_loss in the objective; 0: it is not computed
   RoutingRecord* record = nullptr;  // sized by the caller
+  // What one layer's router chose for the microbatch, [T, k]: undefined until its first run sets it. A later run, as
+  // recomputation makes, repeats that choice and records nothing. Null: every run chooses.
+  std::shared_ptr<at::Tensor> replay;
 };
 
 class Moe {

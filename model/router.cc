@@ -28,13 +28,16 @@ at::Tensor round_robin(int64_t tokens, int64_t k, int64_t experts, const at::Ten
 
 }  // namespace
 
-Routing route(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const RouterOptions& options) {
+Routing route(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const RouterOptions& options,
+              const at::Tensor& replay) {
   const auto wide = accumulate_dtype(x.scalar_type());
   const bool exact = options.mode == spec::MoeSpec::Router::kHfExact;
   const at::Tensor logits = exact ? at::linear(x, weight) : at::linear(x.to(wide), weight.to(wide));
   Routing routing;
   routing.scores = at::softmax(logits, -1, wide);
-  if (options.round_robin) {
+  if (replay.defined()) {
+    routing.chosen = replay;
+  } else if (options.round_robin) {
     routing.chosen = round_robin(x.size(0), options.experts_per_token, weight.size(0), x);
   } else {
     const at::Tensor scores = routing.scores.detach();

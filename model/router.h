@@ -24,8 +24,10 @@ struct RouterOptions {
 
 // x [T, D], weight [E, D]; bias [E], or undefined for none. Differentiable in x and weight through scores and gates.
 // kFloat32 takes everything in float32 or wider. kHfExact takes the logits in the dtype of x and rounds the gates to
-// it, as Qwen3MoeSparseMoeBlock of Hugging Face's transformers 4 does.
-Routing route(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const RouterOptions& options);
+// it, as Qwen3MoeSparseMoeBlock of Hugging Face's transformers 4 does. `replay` [T, k], where defined, is chosen
+// instead.
+Routing route(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const RouterOptions& options,
+              const at::Tensor& replay = {});
 
 // The k largest of each row [T, E], largest first; of equal ones the lower index comes first. [T, k] int64.
 at::Tensor largest(const at::Tensor& preference, int64_t k);

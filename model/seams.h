@@ -60,7 +60,8 @@ using Layer = std::function<at::Tensor(const at::Tensor& x)>;
 using LayerDecorator = std::function<at::Tensor(size_t unit, const at::Tensor& x, const Layer& body)>;
 
 // A part of a block, bound to its microbatch: maps the results of the part before it to its own. What recomputation,
-// offload or overlap keeps is named by these.
+// offload or overlap keeps is named by these. `run` may be called again on equal results, also after the model's
+// buffers have changed: it then makes the choices it made first, and records nothing.
 using Results = std::vector<at::Tensor>;
 struct Segment {
   std::string_view name;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "spec/activation_checkpoint.h"
+
 namespace qwen3::spec {
 namespace {
 
@@ -34,6 +36,25 @@ int64_t gradient_sums(const RunSpec& run) {
   return sums;
 }
 
+int64_t activations(const RunSpec& run, int64_t element) {
+  const ModelShape& model = run.model;
+  const int64_t wide = std::max<int64_t>(element, 4);
+  const BlockCost cost(run);
+  int64_t kept = 0, in_backward = 0;
+  for (const KeptResults& results : kept_results(run)) {
+    in_backward = std::max(in_backward, kept + cost.backward_bytes(results));
+    kept += cost.kept_bytes(results);
+  }
+  const int64_t tokens = run.data.local_batch_size * run.data.seq_len;
+  // A chunk's logits, in the wide dtype too where that is another, and their logarithms; the normed rows and the
+  // gradient of them all.
+  const int64_t logit = element + (wide == element ? 0 : wide) + wide;
+  const int64_t in_loss =
+      kept + std::min(tokens, head_chunk_tokens(model.vocab)) * model.vocab * logit + tokens * 2 * model.dim * element;
+  // The last block's output, and the rotation's angles.
+  return tokens * (model.dim * element + model.head_dim * wide) + std::max(in_loss, in_backward);
+}
+
 }  // namespace
 
 BytesPerRank estimate_bytes_per_rank(const RunSpec& run) {
@@ -52,12 +73,13 @@ BytesPerRank estimate_bytes_per_rank(const RunSpec& run) {
   bytes.parameters = 4 * shard + element * gathered;
   bytes.gradients = 4 * shard * gradient_sums(run) + 4 * std::max(block, table);
   bytes.moments = 8 * shard;
-  const int64_t tokens = run.data.local_batch_size * run.data.seq_len;
-  const int64_t hidden = model.experts > 0 ? model.experts_per_token * model.expert_hidden : model.ffn_hidden;
-  const int64_t dispatched = model.experts > 0 ? 2 * model.experts_per_token * model.dim : 0;
-  const int64_t per_layer = 4 * (model.dim + (model.heads + model.kv_heads) * model.head_dim + hidden) + dispatched;
-  bytes.activations = element * tokens * (model.layers * per_layer + 2 * model.dim);
+  bytes.activations = activations(run, element);
   return bytes;
+}
+
+int64_t head_chunk_tokens(int64_t vocab) {
+  constexpr int64_t kLogits = 64 << 20;  // in one chunk; GEMMs of fewer than 256 rows lose speed
+  return std::clamp<int64_t>(kLogits / vocab / 256 * 256, 256, 4096);
 }
 
 double flops_per_token(const ModelShape& model, int64_t seq_len) {

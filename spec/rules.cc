@@ -1,10 +1,13 @@
 #include "spec/rules.h"
 
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
+
+#include "spec/activation_checkpoint.h"
 
 namespace qwen3::spec {
 namespace {
@@ -27,6 +30,7 @@ class Checker {
     lr_schedule();
     mesh();
     tensor_parallel();
+    activation_checkpoint();
     training();
     validation();
     reporting();
@@ -189,6 +193,25 @@ class Checker {
     if (value < 1 || value % tp == 0) return;
     report(field, field, " is ", value, "; it must be a multiple of tensor_parallel_degree ", tp,
            ", over whose ranks enable_sequence_parallel divides each sequence");
+  }
+
+  void activation_checkpoint() {
+    const ActivationCheckpoint& a = run_.activation_checkpoint;
+    number("activation_checkpoint.memory_budget", a.memory_budget, a.memory_budget >= 0 && a.memory_budget <= 1,
+           "between 0 (as mode = \"full\") and 1 (as mode = \"none\")");
+    if (a.mode != ActivationCheckpoint::Mode::kSelective) return;
+    const std::string option = "activation_checkpoint.selective_ac_option";
+    if (a.every_nth_block) {
+      in_range(option, *a.every_nth_block, 1, run_.model.layers);
+      return;
+    }
+    const auto names = block_results(run_.model);
+    const std::vector<std::string> results(names.begin(), names.end());
+    for (const std::string& name : a.kept) {
+      if (std::find(results.begin(), results.end(), name) != results.end()) continue;
+      report(option, option, " names \"", name, "\", but a block of model.flavor \"", run_.model.flavor,
+             "\" has the results ", absl::StrJoin(results, ", "), "; write some of them, a number or \"op\"");
+    }
   }
 
   void seq_len(std::string field, int64_t value) {

@@ -2,6 +2,7 @@
 // JobSpec by spec/config (run_spec_from_job). Field meanings are those of qwen3/v1/job_spec.proto.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -69,6 +70,16 @@ struct MoeSpec {
   bool force_load_balance = false;  // round robin instead of the router's choice, for benchmarks
 };
 
+// Which of a block's results stay for backward; the others are computed again there (spec/activation_checkpoint.h).
+struct ActivationCheckpoint {
+  enum class Mode { kNone, kFull, kSelective, kMemoryBudget };
+  Mode mode = Mode::kNone;
+  // kSelective: every n-th block is recomputed whole; without an n, every block keeps the results named.
+  std::optional<int64_t> every_nth_block = 2;
+  std::vector<std::string> kept;
+  double memory_budget = 0.5;  // kMemoryBudget: share of the bytes that stay without recomputation
+};
+
 struct RunSpec {
   ModelShape model;
   std::string init_hf_folder;  // Hugging Face folder of the first weights, absolute; empty: random weights
@@ -88,6 +99,7 @@ struct RunSpec {
   bool reshard_after_forward = true;
   bool reduce_once = false;         // FSDP adds whole gradients over the microbatches of a step and exchanges them once
   bool reduce_in_bfloat16 = false;  // gradients travel so between ranks; they are added in float32
+  ActivationCheckpoint activation_checkpoint;
   CheckpointSpec checkpoint;
   ValidationSpec validation;
   int64_t log_freq = 1;

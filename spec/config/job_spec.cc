@@ -1,12 +1,16 @@
 #include "spec/config/job_spec.h"
 
+#include <absl/strings/ascii.h>
 #include <absl/strings/match.h>
+#include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_split.h>
 
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 
+#include "spec/activation_checkpoint.h"
 #include "spec/config/init.h"
 
 namespace qwen3::spec::config {
@@ -91,6 +95,35 @@ MoeSpec moe_of(const v1::MoeSection& moe, bool force_load_balance) {
           .aux_loss_scope = moe.aux_loss_scope() == "global_batch" ? MoeSpec::AuxLossScope::kGlobalBatch
                                                                    : MoeSpec::AuxLossScope::kMicrobatch,
           .force_load_balance = force_load_balance};
+}
+
+// A number out of range or a name that no block has is left to check_rules.
+ActivationCheckpoint activation_checkpoint_of(const v1::ActivationCheckpointSection& section, const ModelShape& model) {
+  using Mode = ActivationCheckpoint::Mode;
+  ActivationCheckpoint spec;
+  spec.mode = section.mode() == "full"            ? Mode::kFull
+              : section.mode() == "selective"     ? Mode::kSelective
+              : section.mode() == "memory_budget" ? Mode::kMemoryBudget
+                                                  : Mode::kNone;
+  spec.memory_budget = section.memory_budget();
+  const std::string& option = section.selective_ac_option();
+  int64_t n = 0;
+  if (absl::SimpleAtoi(option, &n)) {
+    spec.every_nth_block = n;
+    return spec;
+  }
+  spec.every_nth_block.reset();
+  if (option == "op") {
+    const auto results = block_results(model);
+    for (const std::string_view name : op_results()) {
+      if (std::find(results.begin(), results.end(), name) != results.end()) spec.kept.emplace_back(name);
+    }
+  } else {
+    for (const absl::string_view name : absl::StrSplit(option, ',')) {
+      spec.kept.emplace_back(absl::StripAsciiWhitespace(name));
+    }
+  }
+  return spec;
 }
 
 }  // namespace
@@ -193,7 +226,10 @@ void fill_defaults(v1::JobSpec& spec) {
   QWEN3_DEFAULT(checkpoint, async_mode, "async");
   QWEN3_DEFAULT(checkpoint, keep_best_k, 0);
 
-  QWEN3_DEFAULT(spec.mutable_activation_checkpoint(), mode, "none");
+  auto* activation_checkpoint = spec.mutable_activation_checkpoint();
+  QWEN3_DEFAULT(activation_checkpoint, mode, "none");
+  QWEN3_DEFAULT(activation_checkpoint, selective_ac_option, "2");
+  QWEN3_DEFAULT(activation_checkpoint, memory_budget, ActivationCheckpoint().memory_budget);
 
   auto* validation = spec.mutable_validation();
   QWEN3_DEFAULT(validation, enable, false);
@@ -266,6 +302,8 @@ RunSpec run_spec_from_job(const v1::JobSpec& spec, const Environment& environmen
   run.sequence_parallel = spec.parallelism().enable_sequence_parallel();
   run.loss_parallel = !spec.parallelism().disable_loss_parallel();
   run.async_tensor_parallel = spec.parallelism().enable_async_tensor_parallel();
+
+  run.activation_checkpoint = activation_checkpoint_of(spec.activation_checkpoint(), run.model);
 
   const v1::CheckpointSection& checkpoint = spec.checkpoint();
   run.checkpoint = {checkpoint.enable(),

@@ -19,7 +19,6 @@ constexpr std::string_view kNoCp = "context parallelism is not supported yet";
 constexpr std::string_view kNoHfLoad =
     "write init = \"hf:FOLDER\" in [model] to start from Hugging Face weights; initial_load_path takes a checkpoint of "
     "another job";
-constexpr std::string_view kNoAc = "activations are not recomputed yet; all of them are kept";
 constexpr std::string_view kNoCompiler = "nothing is compiled; the engine runs fixed kernels";
 constexpr std::string_view kNoQuantization =
     "low-precision training is not supported yet; use mixed_precision_param = \"bfloat16\" in [training]";
@@ -102,15 +101,14 @@ constexpr TorchtitanKey kKeys[] = {
     {"checkpoint.load_only", kRefused, "false",
      "the last step is always checkpointed; write enable = false for no others"},
 
-    {"activation_checkpoint.mode", kNoEffect, "\"none\"", kNoAc},
-    {"activation_checkpoint.selective_ac_option", kNoEffect, "", kNoAc},
-    {"activation_checkpoint.per_op_sac_force_recompute_mm_shapes_by_fqns", kNoEffect, "", kNoAc},
-    {"activation_checkpoint.early_stop", kNoEffect, "", kNoAc},
-    {"activation_checkpoint.memory_budget", kNoEffect, "", kNoAc},
-    {"activation_checkpoint.visualize_memory_budget_pareto", kNoEffect, "false", kNoAc},
-    {"activation_checkpoint.preserve_rng_state", kNoEffect, "", kNoAc},
-    {"activation_checkpoint.determinism_check", kNoEffect, "", kNoAc},
-    {"activation_checkpoint.debug", kNoEffect, "false", kNoAc},
+    {"activation_checkpoint.per_op_sac_force_recompute_mm_shapes_by_fqns", kNoEffect, "",
+     "results are kept by their names, see selective_ac_option; a product alone has none"},
+    {"activation_checkpoint.early_stop", kNoEffect, "false", "a group of segments runs again to its end"},
+    {"activation_checkpoint.visualize_memory_budget_pareto", kNoEffect, "false",
+     "the plan shows the bytes of one budget: qwen3ctl submit --dry-run"},
+    {"activation_checkpoint.preserve_rng_state", kNoEffect, "", "nothing in a block is random"},
+    {"activation_checkpoint.determinism_check", kNoEffect, "", "a block that runs again computes the same bits"},
+    {"activation_checkpoint.debug", kNoEffect, "false", "nothing is recorded of what runs again"},
 
     {"compile.enable", kNoEffect, "false", kNoCompiler},
     {"compile.components", kNoEffect, "", kNoCompiler},

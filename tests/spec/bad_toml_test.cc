@@ -284,6 +284,17 @@ const BadToml kBadTomls[] = {
      MODEL "[activation_checkpoint]\nmode = \"half\"\n",
      {"4: activation_checkpoint.mode is \"half\"; it must be one of \"none\", \"full\", \"selective\", "
       "\"memory_budget\""}},
+    {"SelectiveEveryTooMany",
+     MODEL "[activation_checkpoint]\nmode = \"selective\"\nselective_ac_option = \"9\"\n",
+     {"5: activation_checkpoint.selective_ac_option is 9; it must be at most 8"}},
+    {"SelectiveResultThatNoBlockHas",
+     MODEL "[activation_checkpoint]\nmode = \"selective\"\nselective_ac_option = \"attention, mlp\"\n",
+     {"5: activation_checkpoint.selective_ac_option names \"mlp\", but a block of model.flavor \"debugmodel\" has the "
+      "results qkv, attention, attention_residual, gate_up, mlp_residual; write some of them, a number or \"op\""}},
+    {"MemoryBudget",
+     MODEL "[activation_checkpoint]\nmode = \"memory_budget\"\nmemory_budget = 1.5\n",
+     {"5: activation_checkpoint.memory_budget is 1.5; it must be between 0 (as mode = \"full\") and 1 (as mode = "
+      "\"none\")"}},
     {"OrderedInBfloat16",
      MODEL "[training]\nmixed_precision_param = \"bfloat16\"\n[debug]\nordered = true\n",
      {"4: debug.ordered needs float32: set training.mixed_precision_param to \"float32\" or \"auto\""}},

@@ -156,12 +156,12 @@ TEST(ConfigFiles, WithAnotherDatasetTorchtitansRunLoadsWithWarningsOnly) {
   EXPECT_THAT(job.warnings,
               ElementsAre(HasSubstr("t.toml:3: job.dump_folder"), HasSubstr("profiling.save_traces_folder"),
                           HasSubstr("profiling.profile_freq"), HasSubstr("metrics.save_tb_folder"),
-                          HasSubstr("activation_checkpoint.mode = \"selective\" has no effect"),
-                          HasSubstr("activation_checkpoint.selective_ac_option"), HasSubstr("compile.components"),
-                          HasSubstr("quantize.linear.float8.filter_fqns")));
+                          HasSubstr("compile.components"), HasSubstr("quantize.linear.float8.filter_fqns")));
   const RunSpec run = run_spec_from_job(job.spec, root.environment());
   EXPECT_EQ(run.optimizer.lr, 3e-4);
   EXPECT_EQ(run.lr_schedule.decay_steps, 8);
+  EXPECT_EQ(run.activation_checkpoint.mode, ActivationCheckpoint::Mode::kSelective);
+  EXPECT_THAT(run.activation_checkpoint.kept, ElementsAre("attention", "gate_up"));  // "op"
   EXPECT_EQ(run.data.tokenizer, root.path() + "/assets/hf/Qwen3-0.6B/tokenizer.json");
 }
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "spec/activation_checkpoint.h"
+
 namespace qwen3::spec {
 namespace {
 
@@ -43,8 +45,10 @@ TEST(Estimate, OneRankHoldsTheWholeModel) {
   EXPECT_EQ(bytes.moments, 8 * 31'987'968LL);
   // One block of 3,932,928 parameters is the largest unit (the embedding has 524,288).
   EXPECT_EQ(bytes.gradients, 4 * 31'987'968LL + 4 * 3'932'928LL);
-  // 512 tokens: 8 layers of 4 * (256 + 24 * 128 + 3072) values, and 2 * 256.
-  EXPECT_EQ(bytes.activations, 4LL * 512 * (8 * 4 * (256 + 3072 + 3072) + 512));
+  // 512 tokens: 8 blocks, the last one's output and the rotation's angles; the fullest moment is the backward of an
+  // MLP, with the gradients of its output, gate and up.
+  constexpr int64_t kBlockValues = 2 * (2 * 256 + 1) + 3072 + 24 + 4096 + 2048 + 16 + 3 * 3072;
+  EXPECT_EQ(bytes.activations, 4LL * 512 * (8 * kBlockValues + 256 + 128 + 256 + 2 * 3072));
   EXPECT_EQ(bytes.total(), bytes.parameters + bytes.gradients + bytes.moments + bytes.activations);
 }
 
@@ -54,8 +58,25 @@ TEST(Estimate, AMixtureOfExpertsHoldsAllExpertsAndTheActivationsOfThoseChosen) {
   EXPECT_EQ(bytes.parameters, 4 * kAll / 4 + 2 * 2 * kBlock);
   EXPECT_EQ(bytes.gradients, 4 * kAll / 4 + 4 * kBlock);
   EXPECT_EQ(bytes.moments, 8 * kAll / 4);
-  // 512 tokens, 8 experts of 768 each: as a dense layer of width 6,144, and 8 rows of 256 values in and out.
-  EXPECT_EQ(bytes.activations, 2LL * 512 * (8 * (4 * (256 + 3072 + 6144) + 2 * 8 * 256) + 512));
+  // 512 tokens, 8 of 64 experts of 768 each. Attention: input, norm, projections, q, k, v, output, statistics. Router:
+  // input, statistics and norm in float32, scores, choices, gates before and after their sum. Experts: rows in and out,
+  // gate, up and their product, order and gates; and the router's weight in float32, and counts.
+  constexpr int64_t kAttention = 2 * (2 * 256 + 3072 + 4096 + 2048) + 4 * (1 + 24 + 16);
+  constexpr int64_t kRouter = 2 * 256 + 4 * (1 + 256 + 64 + 9 + 8) + 8 * 8;
+  constexpr int64_t kExperts = 2 * (2 * 8 * 256 + 3 * 6144) + 8 * 8;
+  constexpr int64_t kOfBlock = 512 * (kAttention + kRouter + kExperts) + 64 * (4 * 256 + 8);
+  // The fullest moment is the loss: logits in bfloat16, float32 and as logarithms, normed rows and their gradient.
+  EXPECT_EQ(bytes.activations, 8 * kOfBlock + 512 * (2 * 256 + 4 * 128 + 2048 * (2 + 4 + 4) + 2 * 2 * 256));
+}
+
+TEST(Estimate, RecomputedBlocksKeepTheirInputsAndOneIsWholeAtATime) {
+  RunSpec run = run_of("debugmodel", 1, Precision::kFloat32);
+  const int64_t none = estimate_bytes_per_rank(run).activations;
+  const int64_t block = BlockCost(run).all_bytes();
+  run.activation_checkpoint.mode = ActivationCheckpoint::Mode::kFull;
+  EXPECT_EQ(estimate_bytes_per_rank(run).activations, none - 7 * (block - 4 * 512 * 256));
+  run.activation_checkpoint.mode = ActivationCheckpoint::Mode::kSelective;  // the second, fourth, sixth and last block
+  EXPECT_EQ(estimate_bytes_per_rank(run).activations, none - 3 * (block - 4 * 512 * 256));
 }
 
 TEST(Estimate, ShardingDividesTheStateAndGathersTwoUnits) {

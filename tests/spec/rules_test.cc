@@ -15,6 +15,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::IsSupersetOf;
 using testing::Not;
+constexpr auto kSelective = ActivationCheckpoint::Mode::kSelective;
 
 RunSpec valid_run() {
   RunSpec run;
@@ -57,6 +58,14 @@ TEST(Rules, EachRuleNamesItsField) {
       {"moe.aux_loss_coeff", [=](RunSpec& r) { r.moe.aux_loss_coeff = nan; }},
       {"moe.aux_loss_coeff", [](RunSpec& r) { r.moe.aux_loss_coeff = 1e-3; }},  // of a dense model
       {"debug.moe_force_load_balance", [](RunSpec& r) { r.moe.force_load_balance = true; }},
+      {"activation_checkpoint.memory_budget", [=](RunSpec& r) { r.activation_checkpoint.memory_budget = nan; }},
+      {"activation_checkpoint.memory_budget", [](RunSpec& r) { r.activation_checkpoint.memory_budget = 1.01; }},
+      {"activation_checkpoint.selective_ac_option",
+       [](RunSpec& r) { r.activation_checkpoint = {.mode = kSelective, .every_nth_block = 0}; }},
+      {"activation_checkpoint.selective_ac_option",
+       [](RunSpec& r) { r.activation_checkpoint = {.mode = kSelective, .every_nth_block = 9}; }},
+      {"activation_checkpoint.selective_ac_option",  // a mixture of experts has it, debugmodel not
+       [](RunSpec& r) { r.activation_checkpoint = {.mode = kSelective, .every_nth_block = {}, .kept = {"router"}}; }},
       {"optimizer.lr", [=](RunSpec& r) { r.optimizer.lr = nan; }},
       {"optimizer.beta1", [](RunSpec& r) { r.optimizer.beta1 = 1; }},
       {"optimizer.beta2", [=](RunSpec& r) { r.optimizer.beta2 = nan; }},

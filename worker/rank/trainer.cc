@@ -6,9 +6,11 @@
 #include <chrono>
 #include <cmath>
 
+#include "parallel/checkpointing/checkpointing.h"
 #include "parallel/collectives.h"
 #include "parallel/grad_norm.h"
 #include "parallel/ordered_sum.h"
+#include "spec/activation_checkpoint.h"
 #include "spec/estimate.h"
 #include "spec/lr_schedule.h"
 
@@ -40,13 +42,19 @@ parallel::UnitOptions unit_options(const spec::RunSpec& run) {
           .sequence_parallel = run.sequence_parallel};
 }
 
+model::Seams seams_of(const spec::RunSpec& run, parallel::ShardedModel& sharded) {
+  model::Seams seams = parallel::sharded_seams(sharded);
+  parallel::install_checkpointing(seams, spec::kept_results(run));
+  return seams;
+}
+
 }  // namespace
 
 Trainer::Trainer(const spec::RunSpec& run, const parallel::DeviceMesh& mesh, data::Splits data)
     : run_(run),
       mesh_(mesh),
       validation_(std::move(data.validation)),
-      model_(run.model, parameters_, parallel::sharded_seams(sharded_), run.moe),
+      model_(run.model, parameters_, seams_of(run, sharded_), run.moe),
       sharded_(parameters_, mesh, unit_options(run)),
       optimizer_(run.optimizer, sharded_),
       experts_(run, parameters_.buffers()),
