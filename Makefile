@@ -8,7 +8,7 @@ export CCACHE_NOHASHDIR ?= 1
 export CCACHE_BASEDIR ?= $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install configure build test format quickstart bench bench-quickstart goldens bundle lint test-sanitizers cuda clean
+.PHONY: help install configure build test test-plans format quickstart bench bench-quickstart goldens bundle lint test-sanitizers cuda clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -25,13 +25,19 @@ build: configure ## compile everything; binaries in build/bin
 test: build ## build, then run every test (pure, numeric, ranks, e2e, faults)
 	@ctest --preset $(PRESET)
 
+test-plans: build ## every legal parallel plan of a tiny model against one process; a quarter of an hour or more
+	@OMP_NUM_THREADS=1 QWEN3_PLANS=all build/tests/plans_test
+
 quickstart: build ## train the debug model on two ranks through the whole service; ends with one JSON line
 	@setup/quickstart.sh
 
 bench: build ## measure against the peers; table on stdout, build/bench.json
 	@bench/run.sh
 
-bench-quickstart: build ## the quickstart job beside the same job with transformers; a quarter of an hour or more
+bench-test-plans: build ## every legal parallel plan of a tiny model against one process; a quarter of an hour or more
+	@OMP_NUM_THREADS=1 QWEN3_PLANS=all build/tests/plans_test
+
+quickstart: build ## the quickstart job beside the same job with transformers; a quarter of an hour or more
 	@QWEN3_BENCH_ROWS=quickstart bench/run.sh
 
 goldens: install ## make the committed reference values again, with the peers that computed them

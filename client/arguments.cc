@@ -32,6 +32,7 @@ absl::Duration parse_timeout(const std::string& text) {
 struct Options {
   SubmitOptions submit;
   LogsOptions logs;
+  TraceOptions trace;
   TokenizeOptions tokenize;
   DownloadOptions download;
   LocalOptions local;
@@ -108,6 +109,16 @@ class CommandLine {
                   [this](Context& context) { return cancel(context, options_.job, options_.request_id); });
     take_job(command, job);
     command->add_option("--request-id", options_.request_id, "Makes the call idempotent. Default: random");
+
+    command = add(app_, "trace", "Record the next steps of a running job as a trace file for Perfetto",
+                  "qwen3ctl trace quick-1 --steps 3 --output trace.json",
+                  [this](Context& context) { return trace(context, options_.trace); });
+    take_job(command, options_.trace.job);
+    command->add_option("--steps", options_.trace.steps, "Steps to record")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 1000));
+    command->add_option("--output", options_.trace.output, "File for the trace. Default: trace-JOB.json");
+    command->add_option("--request-id", options_.trace.request_id, "Makes the call idempotent. Default: random");
 
     command = add(app_, "wait", "Wait until a job ends; the exit status is that of the job",
                   "qwen3ctl wait quick-1 --timeout 10m", [this](Context& context) {

@@ -109,6 +109,18 @@ absl::StatusOr<v1::Job> Client::cancel_job(const std::string& name, const std::s
   return job;
 }
 
+absl::StatusOr<v1::TraceJobResponse> Client::trace_job(const std::string& name, int64_t steps,
+                                                       const std::string& request_id) {
+  v1::TraceJobRequest request;
+  request.set_name(name);
+  request.set_steps(steps);
+  request.set_request_id(request_id.empty() ? random_request_id() : request_id);
+  v1::TraceJobResponse response;
+  const absl::Status status = call(stubs_->jobs, &v1::JobService::Stub::TraceJob, request, &response);
+  if (!status.ok()) return status;
+  return response;
+}
+
 absl::StatusOr<std::vector<v1::Attempt>> Client::list_attempts(const std::string& job) {
   v1::ListAttemptsRequest request;
   request.set_parent(job);

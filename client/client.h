@@ -41,6 +41,8 @@ class Client {
   // Newest first, at most `limit`.
   absl::StatusOr<std::vector<v1::Job>> list_jobs(int limit);
   absl::StatusOr<v1::Job> cancel_job(const std::string& name, const std::string& request_id = "");
+  absl::StatusOr<v1::TraceJobResponse> trace_job(const std::string& name, int64_t steps,
+                                                 const std::string& request_id = "");
   absl::StatusOr<std::vector<v1::Attempt>> list_attempts(const std::string& job);
   absl::StatusOr<std::vector<v1::Checkpoint>> list_checkpoints(const std::string& job);
   absl::StatusOr<v1::Checkpoint> get_checkpoint(const std::string& name);

@@ -91,6 +91,10 @@ class Controller {
   // OK: it ends or has ended CANCELLED. FAILED_PRECONDITION: it ended, or is ending, otherwise.
   void cancel(const std::string& job, absl::Time now, std::function<void(absl::Status)> done);
 
+  // Tells the ranks to record their next steps; the answer says where. `trace` names the folder. NOT_FOUND;
+  // FAILED_PRECONDITION unless the job is RUNNING.
+  absl::StatusOr<v1::TraceJobResponse> trace(const std::string& job, int64_t steps, int64_t trace);
+
   // The daemons' sessions; `session` is a number that is never used again.
   void on_message(int64_t session, const internal::v1::WorkerMessage& message, absl::Time now);
   void on_closed(int64_t session, absl::Time now);

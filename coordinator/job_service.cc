@@ -1,5 +1,7 @@
 #include "coordinator/job_service.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -14,6 +16,7 @@ namespace {
 
 constexpr int32_t kDefaultPage = 100;
 constexpr int32_t kMaxPage = 1000;
+constexpr int64_t kMaxTraceSteps = 1000;
 
 absl::Status check_job_name(const std::string& field, const std::string& name) {
   if (!job_id(name).empty()) return absl::OkStatus();
@@ -149,6 +152,22 @@ grpc::ServerUnaryReactor* JobService::CancelJob(grpc::CallbackServerContext* con
       if (!status.ok()) return respond(status);
       answer_job(request->name(), response, respond);
     });
+  });
+}
+
+grpc::ServerUnaryReactor* JobService::TraceJob(grpc::CallbackServerContext* context, const v1::TraceJobRequest* request,
+                                               v1::TraceJobResponse* response) {
+  return answer(context, "TraceJob", core_.metrics(), core_.state(), [=, this](Respond respond) {
+    if (absl::Status status = check_job_name("name", request->name()); !status.ok()) return respond(status);
+    if (request->steps() < 1 || request->steps() > kMaxTraceSteps) {
+      return respond(absl::InvalidArgumentError(
+          absl::StrCat("steps is ", request->steps(), "; it must be 1 to ", kMaxTraceSteps)));
+    }
+    const auto trace =
+        static_cast<int64_t>(XXH3_64bits(request->request_id().data(), request->request_id().size()) >> 1);
+    auto started = core_.controller().trace(request->name(), request->steps(), trace);
+    if (started.ok()) *response = *std::move(started);
+    respond(started.status());
   });
 }
 

@@ -7,6 +7,7 @@
 #include <ATen/ops/tensor.h>
 #include <c10/util/Exception.h>
 
+#include <string>
 #include <utility>
 
 #include "model/precision.h"
@@ -16,23 +17,88 @@
 namespace qwen3::parallel {
 namespace {
 
-// Gloo throws a plain std::runtime_error for a lost peer, NCCL a c10::DistBackendError: both leave as the latter.
-template <typename Call>
-auto guarded(const char* what, const MeshAxis& axis, Call&& call) {
-  try {
-    return call();
-  } catch (const c10::DistError&) {
-    throw;
-  } catch (const std::exception& e) {
-    C10_THROW_ERROR(DistBackendError, c10::str(what, " over axis ", axis.name(), " (", axis.size(),
-                                               " ranks): a peer is lost: ", e.what()));
-  }
+// What a hang is most likely about, for the message of an error.
+std::string oldest_unfinished(const MeshAxis& axis) {
+  if (axis.instruments() == nullptr) return "";
+  const auto flight = axis.instruments()->flights.oldest_unfinished();
+  if (!flight) return "";
+  return "; oldest unfinished collective: " + describe(*flight, FlightRecorder::Clock::now());
 }
 
-Pending pending(const char* what, const MeshAxis& axis, c10::intrusive_ptr<c10d::Work> work,
-                std::vector<at::Tensor> alive) {
-  return Pending(
-      [=, work = std::move(work), alive = std::move(alive)] { guarded(what, axis, [&] { return work->wait(); }); });
+// A collective from its call to the end of its wait, as the rank's instruments see it.
+class InFlight {
+ public:
+  InFlight(const char* operation, const MeshAxis& axis, const at::Tensor& sent)
+      : operation_(operation), axis_(axis), started_(Timeline::Clock::now()), bytes_(sent.nbytes()) {
+    if (Instruments* instruments = axis_.instruments()) {
+      ticket_ = instruments->flights.start(axis_.number(), operation_, sent.scalar_type(), bytes_);
+    }
+  }
+  InFlight(const InFlight&) = delete;
+  InFlight& operator=(const InFlight&) = delete;
+  ~InFlight() {
+    if (Instruments* instruments = axis_.instruments()) instruments->flights.forget(ticket_);
+  }
+
+  template <typename Start>
+  void start(Start&& start, at::Tensor received, at::Tensor sent) {
+    received_ = std::move(received);
+    sent_ = std::move(sent);
+    guarded([&] { work_ = start(); });
+    if (Instruments* instruments = axis_.instruments()) instruments->flights.in_flight(ticket_, work_.get());
+  }
+
+  void wait() {
+    Instruments* const instruments = axis_.instruments();
+    if (instruments == nullptr) return guarded([&] { work_->wait(); });
+    Timeline& timeline = instruments->timeline;
+    const size_t account = Timeline::kFirstAxis + axis_.number();
+    {
+      const Timeline::Charge charge(timeline, account, operation_, ticket_.sequence);
+      guarded([&] { work_->wait(); });
+    }
+    instruments->flights.done(ticket_);
+    if (instruments->spoil) instruments->spoil(axis_.name(), operation_, received_);
+    timeline.add({Timeline::Span::Kind::kCollective, account, operation_, ticket_.sequence, bytes_, started_,
+                  Timeline::Clock::now()});
+  }
+
+ private:
+  // Gloo throws a plain std::runtime_error for a lost peer, NCCL a c10::DistBackendError: both leave as the latter.
+  template <typename Call>
+  void guarded(Call&& call) {
+    try {
+      call();
+    } catch (const c10::Error& e) {
+      fail(e.what_without_backtrace());
+    } catch (const std::exception& e) {
+      fail(e.what());
+    }
+  }
+
+  [[noreturn]] void fail(const char* what) {
+    if (Instruments* instruments = axis_.instruments()) instruments->flights.failed(ticket_);
+    C10_THROW_ERROR(DistBackendError, c10::str(operation_, " over axis ", axis_.name(), " (", axis_.size(),
+                                               " ranks): a peer is lost: ", what, oldest_unfinished(axis_)));
+  }
+
+  const char* operation_;
+  MeshAxis axis_;
+  Timeline::Clock::time_point started_;
+  int64_t bytes_;
+  FlightRecorder::Ticket ticket_;
+  c10::intrusive_ptr<c10d::Work> work_;
+  at::Tensor received_, sent_;  // alive while the group uses them
+};
+
+// Every collective begins here: it is noted, what it throws becomes one kind of error, and the time of its wait is
+// charged to the axis. `start` calls the group, which fills `received` from what this and other ranks sent.
+template <typename Start>
+Pending launch(const char* operation, const MeshAxis& axis, const at::Tensor& received, const at::Tensor& sent,
+               Start&& start) {
+  auto flight = std::make_shared<InFlight>(operation, axis, sent);
+  flight->start(std::forward<Start>(start), received, sent);
+  return Pending([flight = std::move(flight)] { flight->wait(); });
 }
 
 }  // namespace
@@ -43,8 +109,8 @@ Pending start_all_gather(const at::Tensor& output, const at::Tensor& input, cons
     return {};
   }
   at::Tensor flat = output.view(-1), mine = input.view(-1);
-  auto work = guarded("all_gather", axis, [&] { return axis.group().impl().backend->_allgather_base(flat, mine); });
-  return pending("all_gather", axis, std::move(work), {output, input});
+  return launch("all_gather", axis, output, input,
+                [&] { return axis.group().impl().backend->_allgather_base(flat, mine); });
 }
 
 Pending start_all_to_all(const at::Tensor& output, const at::Tensor& input, const MeshAxis& axis) {
@@ -61,6 +127,9 @@ Pending start_all_to_all(const at::Tensor& output, const at::Tensor& input, std:
   auto work =
       guarded("all_to_all", axis, [&] { return axis.group().impl().backend->alltoall_base(out, in, receive, send); });
   return pending("all_to_all", axis, std::move(work), {output, input});
+  std::vector<int64_t> even;
+  return launch("all_to_all", axis, output, input,
+                [&] { return axis.group().impl().backend->alltoall_base(out, in, even, even); });
 }
 
 Pending start_gather(const at::Tensor& output, const at::Tensor& input, int64_t root, const MeshAxis& axis) {

@@ -6,18 +6,20 @@
 namespace qwen3::parallel {
 namespace {
 
-MeshAxis make_world(const spec::Mesh& mesh, int64_t rank, Rendezvous* rendezvous, const GroupOptions& options) {
+MeshAxis make_world(const spec::Mesh& mesh, int64_t rank, Rendezvous* rendezvous, const GroupOptions& options,
+                    std::shared_ptr<Instruments> instruments) {
   const int64_t size = mesh.world_size();
   if (size == 1) return MeshAxis("world", 0, 1, nullptr);
   if (rendezvous == nullptr) throw std::invalid_argument("a mesh of several ranks needs a rendezvous");
-  return MeshAxis("world", rank, size, make_group(*rendezvous, "world", rank, size, options));
+  return MeshAxis("world", rank, size, make_group(*rendezvous, "world", rank, size, options), std::move(instruments));
 }
 
 // The axis whose members are `ranks`, in order. Axes of the same ranks share their group.
 class AxisMaker {
  public:
-  AxisMaker(const MeshAxis& world, int64_t rank, Rendezvous* rendezvous, const GroupOptions& options)
-      : rank_(rank), rendezvous_(rendezvous), options_(options) {
+  AxisMaker(const MeshAxis& world, int64_t rank, Rendezvous* rendezvous, const GroupOptions& options,
+            std::shared_ptr<Instruments> instruments)
+      : rank_(rank), rendezvous_(rendezvous), options_(options), instruments_(std::move(instruments)) {
     std::vector<int64_t> all;
     for (int64_t r = 0; r < world.size(); ++r) all.push_back(r);
     known_.emplace_back(all, world.group_handle());
@@ -33,21 +35,31 @@ class AxisMaker {
                           make_group(*rendezvous_, name + "/" + std::to_string(ranks.front()), index, size, options_));
       group = std::prev(known_.end());
     }
-    return MeshAxis(name, index, size, group->second);
+    return MeshAxis(name, index, size, group->second, instruments_);
   }
 
  private:
   int64_t rank_;
   Rendezvous* rendezvous_;
   const GroupOptions& options_;
+  std::shared_ptr<Instruments> instruments_;
   std::vector<std::pair<std::vector<int64_t>, std::shared_ptr<ProcessGroup>>> known_;
 };
 
 }  // namespace
 
+MeshAxis::MeshAxis(std::string name, int64_t index, int64_t size, std::shared_ptr<ProcessGroup> group,
+                   std::shared_ptr<Instruments> instruments)
+    : name_(std::move(name)),
+      index_(index),
+      size_(size),
+      group_(std::move(group)),
+      instruments_(std::move(instruments)),
+      number_(instruments_ ? instruments_->add_axis(name_) : 0) {}
+
 DeviceMesh::DeviceMesh(const spec::Mesh& mesh, int64_t rank, Rendezvous* rendezvous, const GroupOptions& options)
-    : shape_(mesh), rank_(rank), world_(make_world(mesh, rank, rendezvous, options)) {
-  AxisMaker maker(world_, rank, rendezvous, options);
+    : shape_(mesh), rank_(rank), world_(make_world(mesh, rank, rendezvous, options, instruments_)) {
+  AxisMaker maker(world_, rank, rendezvous, options, instruments_);
   for (int a = 0; a < spec::kAxisCount; ++a) {
     const auto axis = static_cast<spec::Axis>(a);
     axes_.push_back(maker.make(std::string(spec::axis_name(axis)), spec::ranks_along(mesh, rank, axis)));

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "parallel/instruments.h"
 #include "parallel/process_group.h"
 #include "spec/mesh.h"
 
@@ -14,19 +15,24 @@ namespace qwen3::parallel {
 class MeshAxis {
  public:
   MeshAxis() = default;
-  MeshAxis(std::string name, int64_t index, int64_t size, std::shared_ptr<ProcessGroup> group)
-      : name_(std::move(name)), index_(index), size_(size), group_(std::move(group)) {}
+  // `instruments` are those of the rank, which come to know the axis; null: nothing is noted.
+  MeshAxis(std::string name, int64_t index, int64_t size, std::shared_ptr<ProcessGroup> group,
+           std::shared_ptr<Instruments> instruments = nullptr);
   const std::string& name() const { return name_; }
   int64_t index() const { return index_; }  // of this rank on the axis
   int64_t size() const { return size_; }
   ProcessGroup& group() const { return *group_; }
   const std::shared_ptr<ProcessGroup>& group_handle() const { return group_; }
+  Instruments* instruments() const { return instruments_.get(); }
+  size_t number() const { return number_; }  // of this axis in the instruments
 
  private:
   std::string name_;
   int64_t index_ = 0;
   int64_t size_ = 1;
   std::shared_ptr<ProcessGroup> group_;
+  std::shared_ptr<Instruments> instruments_;
+  size_t number_ = 0;
 };
 
 class DeviceMesh {
@@ -42,10 +48,12 @@ class DeviceMesh {
   const MeshAxis& ep() const { return ep_; }
   const MeshAxis& efsdp() const { return efsdp_; }
   const MeshAxis& replica() const { return replica_; }  // spec::ranks_of_replica
+  Instruments& instruments() const { return *instruments_; }
 
  private:
   spec::Mesh shape_;
   int64_t rank_;
+  std::shared_ptr<Instruments> instruments_ = std::make_shared<Instruments>();
   MeshAxis world_;
   std::vector<MeshAxis> axes_;
   MeshAxis ep_, efsdp_, replica_;

@@ -262,10 +262,24 @@ class Checker {
   void reporting() {
     in_range("checkpoint.interval", run_.checkpoint.interval, 1, kMaxSteps);
     in_range("metrics.log_freq", run_.log_freq, 1, kMaxSteps);
+    profiling();
     number("metrics.peak_flops", run_.peak_flops, run_.peak_flops >= 0 && std::isfinite(run_.peak_flops),
            "a finite number of FLOP/s, or 0 for known devices only");
     in_range("debug.step_delay_ms", run_.step_delay_ms, 0, 3600 * 1000);
     in_range("resources.threads_per_rank", run_.threads_per_rank, 0, 1 << 12);
+  }
+
+  void profiling() {
+    const ProfilingSpec& p = run_.profiling;
+    if (in_range("profiling.profile_freq", p.freq, 1, kMaxSteps)) {
+      in_range("profiling.profiler_active", p.active, 1, p.freq);
+    }
+    // The job's folder also holds step-N.attempt-A and hf.
+    const bool plain = !p.folder.empty() && p.folder.find('/') == std::string::npos && p.folder.front() != '.';
+    if (!plain || p.folder.starts_with("step-") || p.folder == "hf") {
+      report("profiling.save_traces_folder", "profiling.save_traces_folder is \"", p.folder,
+             "\"; it must be the name of a new folder inside the job's, as \"profile_traces\"");
+    }
   }
 
   void ordered() {

@@ -80,6 +80,14 @@ struct ActivationCheckpoint {
   double memory_budget = 0.5;  // kMemoryBudget: share of the bytes that stay without recomputation
 };
 
+// Traces of the last `active` of every `freq` steps.
+struct ProfilingSpec {
+  bool enable = false;
+  std::string folder = "profile_traces";  // inside the job's
+  int64_t freq = 10;
+  int64_t active = 1;
+};
+
 struct RunSpec {
   ModelShape model;
   std::string init_hf_folder;  // Hugging Face folder of the first weights, absolute; empty: random weights
@@ -102,6 +110,7 @@ struct RunSpec {
   ActivationCheckpoint activation_checkpoint;
   CheckpointSpec checkpoint;
   ValidationSpec validation;
+  ProfilingSpec profiling;
   int64_t log_freq = 1;
   double peak_flops = 0;
   uint64_t seed = 0;

@@ -37,6 +37,15 @@ Result metrics(Context& context, const std::string& job, bool follow);
 Result events(Context& context, const std::string& job, bool follow);
 Result checkpoints(Context& context, const std::string& job);
 
+struct TraceOptions {
+  std::string job;
+  int64_t steps = 1;
+  std::string output;      // file; empty: trace-JOB.json
+  std::string request_id;  // empty: random
+};
+// The ranks' files must be seen from here: on the host of the local service, or where the checkpoint root is mounted.
+Result trace(Context& context, const TraceOptions& options);
+
 Result cancel(Context& context, const std::string& job, const std::string& request_id);
 Result wait(Context& context, const std::string& job, absl::Duration timeout);
 Result workers(Context& context);

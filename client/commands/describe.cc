@@ -5,6 +5,7 @@
 #include "client/commands/commands.h"
 #include "client/format/json.h"
 #include "client/format/spec.h"
+#include "client/format/split.h"
 #include "client/format/table.h"
 #include "client/format/text.h"
 
@@ -38,6 +39,8 @@ void print_job(std::ostream& out, const v1::Job& job) {
                            progress.loss(), progress.tokens_per_second());
     if (progress.eta_seconds() > 0) out << ", ETA " << duration_text(absl::Seconds(progress.eta_seconds()));
     out << '\n';
+    if (progress.has_split()) out << "last step on rank 0: " << split_text(progress.split()) << '\n';
+    if (progress.has_mean_split()) out << "mean of the attempt: " << split_text(progress.mean_split()) << '\n';
   }
   if (!job.latest_checkpoint().empty()) out << "latest checkpoint: " << job.latest_checkpoint() << '\n';
   if (!job.hf_export().empty()) out << "HF export: " << job.hf_export() << '\n';

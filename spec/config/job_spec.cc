@@ -244,6 +244,13 @@ void fill_defaults(v1::JobSpec& spec) {
   QWEN3_DEFAULT(metrics, log_freq, 1);
   QWEN3_DEFAULT(metrics, peak_flops, 0.0);
 
+  auto* profiling = spec.mutable_profiling();
+  const ProfilingSpec traces;
+  QWEN3_DEFAULT(profiling, enable_profiling, traces.enable);
+  QWEN3_DEFAULT(profiling, save_traces_folder, traces.folder);
+  QWEN3_DEFAULT(profiling, profile_freq, traces.freq);
+  QWEN3_DEFAULT(profiling, profiler_active, traces.active);
+
   auto* retry = spec.mutable_retry();
   QWEN3_DEFAULT(retry, max_infra_retries, 10);
   QWEN3_DEFAULT(retry, max_attempts_without_progress, 3);
@@ -320,6 +327,10 @@ RunSpec run_spec_from_job(const v1::JobSpec& spec, const Environment& environmen
                     validation.freq(),
                     validation.steps(),
                     validation.split()};
+
+  const v1::ProfilingSection& profiling = spec.profiling();
+  run.profiling = {profiling.enable_profiling(), profiling.save_traces_folder(), profiling.profile_freq(),
+                   profiling.profiler_active()};
 
   run.log_freq = spec.metrics().log_freq();
   run.peak_flops = spec.metrics().peak_flops();

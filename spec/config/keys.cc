@@ -10,7 +10,7 @@ constexpr auto kRefused = KeyUse::kRefused;
 
 constexpr std::string_view kFolders = "the service decides where a job's files lie; see qwen3ctl describe";
 constexpr std::string_view kNoTracker = "no tracker is fed yet; read metrics with qwen3ctl metrics";
-constexpr std::string_view kNoProfiler = "there is no profiler yet";
+constexpr std::string_view kNoSnapshot = "there is no memory snapshot yet; step reports have the peak of tensor memory";
 constexpr std::string_view kNoPython = "there is no Python in a run, so no module can be loaded; remove the key";
 constexpr std::string_view kNoCollector = "there is no garbage collector to run";
 constexpr std::string_view kLoader = "tokens are memory-mapped; there are no loader workers to tune";
@@ -24,7 +24,7 @@ constexpr std::string_view kNoQuantization =
     "low-precision training is not supported yet; use mixed_precision_param = \"bfloat16\" in [training]";
 constexpr std::string_view kNoQuantizedLayer = "nothing is quantized, so no layer needs to be named";
 constexpr std::string_view kTimeouts = "the service's leases find lost ranks; there is no timeout per collective";
-constexpr std::string_view kNoRecorder = "there is no flight recorder yet";
+constexpr std::string_view kNoRecorder = "every rank keeps its last collectives in memory and logs them when a peer is lost";
 constexpr std::string_view kRetries =
     "restarts are the service's: a lost rank or worker starts a new attempt; see [retry]";
 constexpr std::string_view kDryRun = "the plan shows bytes per rank: qwen3ctl submit --dry-run";
@@ -37,13 +37,10 @@ constexpr TorchtitanKey kKeys[] = {
     {"job.save_config_file", kNoEffect, "\"\"", "the configuration is stored with the job and in every checkpoint"},
     {"job.custom_config_module", kRefused, "\"\"", kNoPython},
 
-    {"profiling.enable_profiling", kNoEffect, "false", kNoProfiler},
-    {"profiling.save_traces_folder", kNoEffect, "", kNoProfiler},
-    {"profiling.profile_freq", kNoEffect, "", kNoProfiler},
-    {"profiling.profiler_active", kNoEffect, "", kNoProfiler},
-    {"profiling.profiler_warmup", kNoEffect, "", kNoProfiler},
-    {"profiling.enable_memory_snapshot", kNoEffect, "false", kNoProfiler},
-    {"profiling.save_memory_snapshot_folder", kNoEffect, "", kNoProfiler},
+    {"profiling.profiler_warmup", kNoEffect, "",
+     "a trace needs no warm-up; its steps are the last of every profile_freq"},
+    {"profiling.enable_memory_snapshot", kNoEffect, "false", kNoSnapshot},
+    {"profiling.save_memory_snapshot_folder", kNoEffect, "", kNoSnapshot},
 
     {"metrics.enable_tensorboard", kNoEffect, "false", kNoTracker},
     {"metrics.disable_color_printing", kNoEffect, "", "log records carry no color"},

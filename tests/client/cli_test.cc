@@ -19,6 +19,7 @@
 namespace qwen3::client {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::EndsWith;
 using testing::FakeServer;
 using ::testing::HasSubstr;
@@ -42,6 +43,17 @@ v1::Job job_in(v1::JobState state) {
   job.set_attempt_count(1);
   job.mutable_create_time()->set_seconds(1700000000);
   return job;
+}
+
+v1::StepSplit split() {
+  v1::StepSplit split;
+  split.set_compute_seconds(0.3);
+  (*split.mutable_wait_seconds())["tp"] = 0.025;
+  (*split.mutable_wait_seconds())["dp_shard"] = 0.075;
+  split.set_optimizer_seconds(0.04);
+  split.set_data_seconds(0.02);
+  split.set_other_seconds(0.04);
+  return split;
 }
 
 v1::Job succeeded() {
@@ -171,6 +183,54 @@ TEST_F(Cli, DescribeSaysAllAboutAJob) {
             "  steps = 400\n"
             "  [debug]\n"
             "  ordered = true\n");
+}
+
+TEST_F(Cli, DescribeShowsWhereAStepsTimeGoes) {
+  v1::Job job = job_in(v1::JOB_STATE_RUNNING);
+  *job.mutable_progress()->mutable_split() = split();
+  *job.mutable_progress()->mutable_mean_split() = split();
+  job.mutable_progress()->mutable_mean_split()->set_data_seconds(0.52);
+  add(job);
+  EXPECT_THAT(run({"describe", "a"}).out,
+              AllOf(HasSubstr("last step on rank 0: 0.500 s: compute 0.300 (60%), wait dp_shard 0.075 (15%), "
+                              "wait tp 0.025 (5%), optimizer 0.040 (8%), data 0.020 (4%), other 0.040 (8%)\n"),
+                    HasSubstr("mean of the attempt: 1.000 s: compute 0.300 (30%)")));
+}
+
+TEST_F(Cli, TraceMergesTheFilesOfAllRanks) {
+  const qwen3::tests::TemporaryFolder folder("trace");
+  add(job_in(v1::JOB_STATE_RUNNING));
+  server_.trace = [&](const v1::TraceJobRequest& request, v1::TraceJobResponse* response) {
+    EXPECT_EQ(request.name(), "tenants/default/jobs/a");
+    EXPECT_EQ(request.steps(), 2);
+    for (int rank = 0; rank < 2; ++rank) {
+      std::ofstream(folder.path() + "/rank" + std::to_string(rank) + "_trace.json")
+          << Json{{"traceEvents", {{{"name", "step 7"}, {"pid", rank}}}}};
+    }
+    response->set_folder(folder.path());
+    response->set_ranks(2);
+    return grpc::Status::OK;
+  };
+  const std::string output = folder.path() + "/all.json";
+  const Outcome trace = run({"trace", "a", "--steps", "2", "--output", output});
+  EXPECT_EQ(trace.code, kSucceeded) << trace.err;
+  EXPECT_EQ(trace.out, output + ": 2 steps of 2 ranks; open it in https://ui.perfetto.dev or chrome://tracing\n");
+  std::ifstream file(output);
+  const Json all = Json::parse(file);
+  ASSERT_EQ(all.at("traceEvents").size(), 2u);
+  EXPECT_EQ(all.at("traceEvents")[1].at("pid"), 1);
+}
+
+TEST_F(Cli, TraceOfAnAttemptThatEndsSaysWhichFileIsMissing) {
+  add(succeeded());
+  server_.trace = [](const v1::TraceJobRequest&, v1::TraceJobResponse* response) {
+    response->set_folder("/nowhere");
+    response->set_ranks(1);
+    return grpc::Status::OK;
+  };
+  const Outcome trace = run({"trace", "a"});
+  EXPECT_NE(trace.code, kSucceeded);
+  EXPECT_THAT(trace.err, HasSubstr("the attempt ended before rank 0 wrote /nowhere/rank0_trace.json"));
 }
 
 TEST_F(Cli, SubmitSendsTheFileWithTheOverrides) {
@@ -364,7 +424,7 @@ TEST_F(Cli, UsageErrorsExitWithOneAndSayWhatIsWrong) {
 
 TEST_F(Cli, EveryCommandHasHelpWithAnExample) {
   for (const char* command : {"submit", "list", "describe", "watch", "logs", "metrics", "events", "checkpoints",
-                              "cancel", "workers", "wait", "version", "tokenize", "local"}) {
+                              "cancel", "trace", "workers", "wait", "version", "tokenize", "local"}) {
     const Outcome help = run({command, "--help"});
     EXPECT_EQ(help.code, kSucceeded) << command;
     EXPECT_THAT(help.out, HasSubstr("Example:\n")) << command;
@@ -399,6 +459,13 @@ TEST_F(Cli, MetricsAndEventsAndCheckpointsAndWorkersAreTables) {
   EXPECT_EQ(run({"metrics", "a"}).out,
             "   STEP  ATTEMPT      LOSS  GRAD NORM        LR  TOKENS/S   SECONDS  VALIDATION\n"
             "      3        1    6.5000     0.0000  8.00e-04         0     0.000      6.7500\n");
+  record.mutable_report()->set_seconds(0.5);
+  *record.mutable_report()->mutable_split() = split();
+  EXPECT_EQ(run({"metrics", "a"}).out,
+            "   STEP  ATTEMPT      LOSS  GRAD NORM        LR  TOKENS/S   SECONDS  VALIDATION  COMPUTE     WAIT  "
+            "OPTIMIZER     DATA    OTHER\n"
+            "      3        1    6.5000     0.0000  8.00e-04         0     0.500      6.7500    0.300    0.100      "
+            "0.040    0.020    0.040\n");
 
   v1::Event& event = server_.events.emplace_back();
   event.set_seq(1);

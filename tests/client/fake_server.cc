@@ -66,6 +66,12 @@ class FakeServer::Services : public v1::JobService::Service,
       return found;
     });
   }
+  Status TraceJob(ServerContext*, const v1::TraceJobRequest* request, v1::TraceJobResponse* response) override {
+    return unary([&] {
+      if (fake_.trace) return fake_.trace(*request, response);
+      return Status(StatusCode::UNIMPLEMENTED, "no trace");
+    });
+  }
   Status ListAttempts(ServerContext*, const v1::ListAttemptsRequest*, v1::ListAttemptsResponse* response) override {
     return unary([&] {
       response->mutable_attempts()->Add(fake_.attempts.begin(), fake_.attempts.end());

@@ -38,6 +38,7 @@ class FakeServer {
   std::vector<v1::Checkpoint> checkpoints;
   std::vector<v1::Attempt> attempts;
   std::vector<v1::Worker> workers;
+  std::function<grpc::Status(const v1::TraceJobRequest&, v1::TraceJobResponse*)> trace;  // default: unimplemented
   std::function<grpc::Status(const v1::CreateJobRequest&, v1::Job*)> create;  // default: accepts as job "made"
 
   // Tasks: each request is kept and answered with the operation "op-made", which goes through `operation_steps` (the

@@ -9,6 +9,9 @@
 #include <fstream>
 #include <functional>
 #include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
 
 #include "absl/time/clock.h"
 #include "client/exit_code.h"
@@ -64,6 +67,38 @@ TEST(CtrlC, DetachesFromAWatchAndLeavesTheJobAlone) {
   EXPECT_EQ(exit_status(watch), client::kDetached);
   EXPECT_THAT(read(output), HasSubstr("the job goes on. To come back: qwen3ctl watch " + client::last_part(*job)));
   EXPECT_EQ(service.patient_client()->get_job(*job)->state(), v1::JOB_STATE_QUEUED);
+}
+
+TEST(Trace, OfARunningJobHasAllRanksAndTheNextSteps) {
+  Service service(/*workers=*/2);
+  v1::JobSpec spec = service.small_job(/*slots=*/2, /*steps=*/100000);
+  spec.mutable_checkpoint()->set_interval(100000);
+  const auto job = service.submit(spec);
+  ASSERT_TRUE(job.ok()) << job.status();
+  ASSERT_TRUE(service.wait_for_step(*job, 2)) << service.logs();
+  const std::string file = service.dir() + "/trace.json", output = service.dir() + "/output.txt";
+  const ProcessId trace =
+      start({"trace", *job, "--steps", "2", "--output", file, "--address", service.address()}, output);
+  EXPECT_EQ(exit_status(trace), client::kSucceeded) << read(output) << service.logs();
+
+  std::map<int, int> steps;  // by rank
+  std::set<std::string> names;
+  for (const auto& event : nlohmann::json::parse(read(file)).at("traceEvents")) {
+    const std::string name = event.at("name");
+    names.insert(name);
+    if (event.at("ph") == "X" && name.starts_with("step ")) ++steps[event.at("pid").get<int>()];
+  }
+  EXPECT_EQ(steps, (std::map<int, int>{{0, 2}, {1, 2}}));
+  for (const char* name :
+       {"forward layers.0", "backward layers.0", "wait dp_shard", "all_gather dp_shard", "optimizer"}) {
+    EXPECT_TRUE(names.contains(name)) << name;
+  }
+
+  const auto running = service.patient_client()->get_job(*job);  // the same split is in the job
+  ASSERT_TRUE(running.ok()) << running.status();
+  EXPECT_GT(running->progress().split().compute_seconds(), 0);
+  EXPECT_GT(running->progress().mean_split().wait_seconds().at("dp_shard"), 0);
+  EXPECT_TRUE(service.patient_client()->cancel_job(*job).ok());
 }
 
 TEST(Local, StartsAgainWhatIsKilledOnTheSamePortsAndDownLeavesNothing) {

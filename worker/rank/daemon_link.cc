@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <stdexcept>
+#include <utility>
 
 #include "worker/rank/wire.h"
 
@@ -43,7 +44,11 @@ void DaemonLink::read_loop() {
   while (channel_.receive(message).ok()) {
     const std::lock_guard lock(mutex_);
     if (message.has_store_address()) store_address_ = message.store_address();
-    if (message.has_control()) control_ = message.control();
+    if (message.control().word() == internal::v1::RANK_WORD_TRACE) {
+      trace_ = {message.control().trace_steps(), message.control().trace()};
+    } else if (message.has_control()) {
+      control_ = message.control();
+    }
     if (message.has_committed_step()) committed_step_ = std::max(committed_step_, message.committed_step());
     changed_.notify_all();
   }
@@ -73,6 +78,11 @@ Orders::Word DaemonLink::word_for(int64_t step) {
   const auto word = static_cast<Orders::Word>(control_.word());
   control_.Clear();
   return word;
+}
+
+TraceOrder DaemonLink::take_trace() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(trace_, {});
 }
 
 void DaemonLink::step_done(int64_t step, const StepMetrics* metrics) {

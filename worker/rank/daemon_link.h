@@ -20,6 +20,7 @@ class DaemonLink : public Link {
   void store_ready(int port) override;
   std::string store_address() override;
   Orders::Word word_for(int64_t step) override;
+  TraceOrder take_trace() override;
   void step_done(int64_t step, const StepMetrics* metrics) override;
   void progress(int64_t done, int64_t total, const std::string& unit) override;
   void prepared(const internal::v1::PreparedCheckpoint& checkpoint) override;
@@ -39,6 +40,7 @@ class DaemonLink : public Link {
   std::condition_variable changed_;
   std::string store_address_;  // guarded by mutex_, like the rest
   internal::v1::RankControl control_;
+  TraceOrder trace_;
   int64_t committed_step_ = 0;
   bool closing_ = false;
   std::thread reader_;

@@ -1,6 +1,7 @@
 #include "worker/rank/run.h"
 
 #include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 #include <google/protobuf/util/json_util.h>
 
 #include <chrono>
@@ -17,6 +18,7 @@
 #include "parallel/mesh.h"
 #include "worker/rank/checkpointer.h"
 #include "worker/rank/data/dataset.h"
+#include "worker/rank/profiler.h"
 #include "worker/rank/rendezvous.h"
 #include "worker/rank/trainer.h"
 #include "worker/rank/weights.h"
@@ -78,7 +80,9 @@ class Run {
             spec_, mesh_, trainer_.model(),
             {assignment.checkpoint_folder(), assignment.attempt(), json_of(assignment.spec())},
             [this](const internal::v1::PreparedCheckpoint& checkpoint) { link_.prepared(checkpoint); },
-            [this](int64_t step, const std::string& reason) { link_.skipped(step, reason); }) {}
+            [this](int64_t step, const std::string& reason) { link_.skipped(step, reason); }),
+        profiler_(spec_.profiling, assignment.checkpoint_folder(), mesh_.rank(), mesh_.instruments().timeline,
+                  trainer_.unit_names()) {}
 
   void restore() {
     if (!assignment_.restore_folder().empty()) {
@@ -102,10 +106,14 @@ class Run {
     }
   }
 
-  void train() {
+  // A lost peer is explained in this rank's log.
+  void train() try {
     while (state_.step < spec_.steps) {
       const int64_t step = state_.step + 1;
+      profiler_.before_step(step);
       Trainer::Outcome outcome = trainer_.step(step, orders_for(step));
+      profiler_.after_step(step);
+      profiler_.order(step, outcome.orders.trace);
       advance(outcome.metrics);
       const bool stop = outcome.orders.word == Orders::kStop || outcome.orders.word == Orders::kStopWithCheckpoint;
       const bool last = step == spec_.steps;
@@ -128,10 +136,15 @@ class Run {
       }
       if (spec_.step_delay_ms > 0) std::this_thread::sleep_for(std::chrono::milliseconds(spec_.step_delay_ms));
     }
+  } catch (const c10::DistError&) {
+    std::fprintf(stderr, "the last collectives of rank %lld:\n%s", static_cast<long long>(mesh_.rank()),
+                 parallel::report(mesh_.instruments().flights).c_str());
+    throw;
   }
 
   // Waits for the last commit; then rank 0 exports.
   void finish() {
+    profiler_.finish();
     checkpointer_.wait();
     // An attempt that was restored from the run's last checkpoint has not validated yet.
     if (spec_.validation.enable && !validation_loss_ && !stopped_) validation_loss_ = trainer_.validate();
@@ -148,7 +161,7 @@ class Run {
     if (mesh_.rank() != 0) return {};
     int waiting = 0;
     for (int64_t saved : saved_steps_) waiting += saved > link_.committed_step() ? 1 : 0;
-    return {link_.word_for(step), waiting >= kMostWaitingCheckpoints};
+    return {link_.word_for(step), waiting >= kMostWaitingCheckpoints, link_.take_trace()};
   }
 
   void advance(const StepMetrics& metrics) {
@@ -214,6 +227,7 @@ class Run {
   parallel::DeviceMesh mesh_;
   Trainer trainer_;
   Checkpointer checkpointer_;
+  Profiler profiler_;
   checkpoint::RunState state_;
   int64_t last_saved_ = 0;
   std::vector<int64_t> saved_steps_;

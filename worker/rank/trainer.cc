@@ -3,22 +3,18 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
-#include <chrono>
 #include <cmath>
 
-#include "parallel/checkpointing/checkpointing.h"
 #include "parallel/collectives.h"
 #include "parallel/grad_norm.h"
 #include "parallel/ordered_sum.h"
-#include "spec/activation_checkpoint.h"
 #include "spec/estimate.h"
 #include "spec/lr_schedule.h"
 
 namespace qwen3::rank {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+using parallel::Timeline;
 
 at::ScalarType scalar_type(spec::Precision precision) {
   switch (precision) {
@@ -42,19 +38,13 @@ parallel::UnitOptions unit_options(const spec::RunSpec& run) {
           .sequence_parallel = run.sequence_parallel};
 }
 
-model::Seams seams_of(const spec::RunSpec& run, parallel::ShardedModel& sharded) {
-  model::Seams seams = parallel::sharded_seams(sharded);
-  parallel::install_checkpointing(seams, spec::kept_results(run));
-  return seams;
-}
-
 }  // namespace
 
 Trainer::Trainer(const spec::RunSpec& run, const parallel::DeviceMesh& mesh, data::Splits data)
     : run_(run),
       mesh_(mesh),
       validation_(std::move(data.validation)),
-      model_(run.model, parameters_, seams_of(run, sharded_), run.moe),
+      model_(run.model, parameters_, parallel::sharded_seams(sharded_), run.moe),
       sharded_(parameters_, mesh, unit_options(run)),
       optimizer_(run.optimizer, sharded_),
       experts_(run, parameters_.buffers()),
@@ -63,7 +53,9 @@ Trainer::Trainer(const spec::RunSpec& run, const parallel::DeviceMesh& mesh, dat
 }
 
 Trainer::Outcome Trainer::step(int64_t step, const Orders& mine) {
-  const auto start = Clock::now();
+  Timeline& timeline = mesh_.instruments().timeline;
+  timeline.begin_step(step);
+  timeline.enter(Timeline::kData);
   std::vector<model::Microbatch> microbatches;
   int64_t valid = 0;
   for (int64_t k = 0; k < run_.microbatches_per_rank; ++k) {
@@ -71,27 +63,33 @@ Trainer::Outcome Trainer::step(int64_t step, const Orders& mine) {
         step, microbatch_of(run_.mesh, mesh_.rank(), k, run_.microbatches_per_rank, run_.reduce_once)));
     valid += valid_tokens(microbatches.back());
   }
-  const double data_seconds = seconds_since(start);
 
+  timeline.enter(Timeline::kOther);
   const bool first = mesh_.rank() == 0;
   if (!speaks_for_microbatches(run_.mesh, mesh_.rank())) valid = 0;  // its peers of the same microbatches count them
-  const std::vector<int64_t> agreed = parallel::all_reduce_sum(
-      {valid, first ? int64_t{mine.word} : 0, first ? int64_t{mine.skip_save} : 0}, mesh_.world());
+  const std::vector<int64_t> agreed =
+      parallel::all_reduce_sum({valid, first ? int64_t{mine.word} : 0, first ? int64_t{mine.skip_save} : 0,
+                                first ? mine.trace.steps : 0, first ? mine.trace.trace : 0},
+                               mesh_.world());
   valid = std::max<int64_t>(agreed[0], 1);
 
   std::vector<double> losses, auxiliary_losses;  // of this rank's microbatches, divided by the step's valid tokens
   experts_.begin_step();
+  timeline.enter(Timeline::kCompute);
   for (size_t k = 0; k < microbatches.size(); ++k) {
     sharded_.set_last_microbatch(k + 1 == microbatches.size());
     at::Tensor loss = model_.loss(microbatches[k], 1.0 / static_cast<double>(valid), experts_.record());
     loss.backward();
     sharded_.end_of_backward();
+    timeline.end_backward();
     losses.push_back(loss.item<double>());
     auxiliary_losses.push_back(experts_.end_microbatch());
   }
   sharded_.finish_step();
 
+  timeline.enter(Timeline::kOther);
   const auto [loss, auxiliary_loss, expert_counts] = totals(losses, auxiliary_losses);
+  timeline.enter(Timeline::kOptimizer);
   const double norm = parallel::grad_norm(sharded_, run_.ordered);
   check_finite(step, loss, norm, losses);
   const double lr = run_.optimizer.lr * spec::lr_factor(run_.lr_schedule, step);
@@ -100,10 +98,10 @@ Trainer::Outcome Trainer::step(int64_t step, const Orders& mine) {
   optimizer_.step(step, lr, clip ? run_.max_norm / (norm + 1e-6) : 1.0);
   sharded_.masters_changed();
 
-  const double seconds = seconds_since(start);
+  const double seconds = timeline.end_step();
   const double tokens = static_cast<double>(run_.global_batch_size * run_.data.seq_len);
   Outcome outcome;
-  outcome.orders = {static_cast<Orders::Word>(agreed[1]), agreed[2] != 0};
+  outcome.orders = {static_cast<Orders::Word>(agreed[1]), agreed[2] != 0, {agreed[3], agreed[4]}};
   outcome.metrics = {.step = step,
                      .loss = loss,
                      .grad_norm = norm,
@@ -111,7 +109,8 @@ Trainer::Outcome Trainer::step(int64_t step, const Orders& mine) {
                      .valid_tokens = agreed[0],
                      .seconds = seconds,
                      .tokens_per_second = tokens / seconds,
-                     .data_seconds = data_seconds,
+                     .split = splits_.add(timeline),
+                     .mean_split = splits_.mean(),
                      .experts = experts_.metrics(expert_counts, auxiliary_loss)};
   if (run_.peak_flops > 0) {
     outcome.metrics.mfu = spec::flops_per_token(run_.model, run_.data.seq_len) * tokens /
@@ -161,6 +160,12 @@ void Trainer::check_finite(int64_t step, double loss, double norm, const std::ve
                        "step " + std::to_string(step) +
                            ": the gradient norm overflows though every gradient "
                            "is finite; nothing of the step was applied");
+}
+
+std::vector<std::string> Trainer::unit_names() const {
+  std::vector<std::string> names;
+  for (const auto& unit : parameters_.units()) names.push_back(unit.name);
+  return names;
 }
 
 double Trainer::validate() {

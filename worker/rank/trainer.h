@@ -15,14 +15,21 @@
 #include "worker/rank/expert_balance.h"
 #include "worker/rank/metrics/step_metrics.h"
 #include "worker/rank/optimizer.h"
+#include "worker/rank/step_split.h"
 
 namespace qwen3::rank {
+
+struct TraceOrder {
+  int64_t steps = 0;  // 0: none
+  int64_t trace = 0;  // names its folder
+};
 
 // What rank 0 decides for all ranks; it rides in the step's first collective, so all act after the same step.
 struct Orders {
   enum Word : int64_t { kNone = 0, kCheckpoint = 1, kStop = 2, kStopWithCheckpoint = 3 };
   Word word = kNone;
   bool skip_save = false;  // too many checkpoints wait for their commit
+  TraceOrder trace;        // of the steps after this one
 };
 
 // A loss or gradient norm that is not a number or infinite. Nothing of the step was applied on any rank.
@@ -50,6 +57,7 @@ class Trainer {
   double validate();
 
   parallel::ShardedModel& model() { return sharded_; }
+  std::vector<std::string> unit_names() const;  // of the model, by number
 
  private:
   // Over all ranks and microbatches of the step.
@@ -69,6 +77,7 @@ class Trainer {
   AdamW optimizer_;
   ExpertBalance experts_;
   BatchSource batches_;
+  StepSplits splits_;
 };
 
 }  // namespace qwen3::rank

@@ -10,6 +10,20 @@ std::string hex(double value) {
   return buffer;
 }
 
+namespace {
+
+v1::StepSplit to_wire(const StepSplit& split) {
+  v1::StepSplit wire;
+  wire.set_compute_seconds(split.compute);
+  wire.set_optimizer_seconds(split.optimizer);
+  wire.set_data_seconds(split.data);
+  wire.set_other_seconds(split.other);
+  wire.mutable_wait_seconds()->insert(split.waits.begin(), split.waits.end());
+  return wire;
+}
+
+}  // namespace
+
 v1::StepReport to_wire(const StepMetrics& metrics) {
   v1::StepReport report;
   report.set_step(metrics.step);
@@ -21,8 +35,10 @@ v1::StepReport to_wire(const StepMetrics& metrics) {
   report.set_tokens_per_second(metrics.tokens_per_second);
   report.set_mfu(metrics.mfu);
   report.set_peak_memory_bytes(metrics.peak_memory_bytes);
-  report.set_data_seconds(metrics.data_seconds);
+  report.set_data_seconds(metrics.split.data);
   report.set_loss_hex(hex(metrics.loss));
+  *report.mutable_split() = to_wire(metrics.split);
+  *report.mutable_mean_split() = to_wire(metrics.mean_split);
   if (metrics.validation_loss) report.set_validation_loss(*metrics.validation_loss);
   if (metrics.experts) {
     v1::MoeReport& moe = *report.mutable_moe();

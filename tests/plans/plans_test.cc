@@ -1,0 +1,60 @@
+// Any parallel plan gives the run of one process (design: docs/parallelism.md, "Plan equivalence").
+// QWEN3_PLANS=all trains every legal plan; otherwise a choice in which all pairs of choices meet.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <map>
+
+#include "tests/plans/train_plan.h"
+
+namespace qwen3::testing {
+namespace {
+
+using ::testing::IsEmpty;
+
+std::string mesh_name(const Plan& plan) {
+  return "replicate" + std::to_string(plan.replicate) + "_shard" + std::to_string(plan.shard) + "_tp" +
+         std::to_string(plan.tp) + "_ep" + std::to_string(plan.ep);
+}
+
+const std::vector<Plan>& plans() {
+  static const std::vector<Plan> plans = [] {
+    const char* wanted = std::getenv("QWEN3_PLANS");
+    const std::vector<Plan> every = every_plan();
+    return wanted != nullptr && std::string(wanted) == "all" ? every : covering(every, /*least=*/160);
+  }();
+  return plans;
+}
+
+// By mesh, so that its ranks and process groups are made once.
+std::vector<std::vector<Plan>> by_mesh() {
+  std::map<std::string, std::vector<Plan>> groups;
+  for (const Plan& plan : plans()) groups[mesh_name(plan)].push_back(plan);
+  std::vector<std::vector<Plan>> list;
+  for (auto& [mesh, group] : groups) list.push_back(std::move(group));
+  return list;
+}
+
+class EveryMesh : public ::testing::TestWithParam<std::vector<Plan>> {};
+
+TEST_P(EveryMesh, TrainsAsOneProcess) {
+  const std::vector<Trained> trained = train_plans(GetParam());
+  for (size_t i = 0; i < trained.size(); ++i) {
+    const Plan& plan = GetParam()[i];
+    EXPECT_THAT(differences(trained[i], single_run(plan), bound_of(plan)), IsEmpty()) << name(plan);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Plans, EveryMesh, ::testing::ValuesIn(by_mesh()),
+                         [](const auto& info) { return mesh_name(info.param[0]); });
+
+TEST(Plans, AreEnoughAndOfEveryWorldSize) {
+  EXPECT_GE(plans().size(), 150u);
+  std::map<int64_t, int> by_world;
+  for (const Plan& plan : plans()) ++by_world[plan.world()];
+  for (const int64_t world : {2, 4, 8}) EXPECT_GT(by_world[world], 10) << world << " ranks";
+}
+
+}  // namespace
+}  // namespace qwen3::testing
