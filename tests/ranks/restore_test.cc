@@ -1,16 +1,11 @@
 // A run that is cut and goes on, on the same or another mesh, is bitwise the run that was not cut.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
-
-#include <filesystem>
-#include <map>
-#include <mutex>
 
 #include "checkpoint/manifest.h"
+#include "tests/ranks/checkpointed_run.h"
 #include "tests/ranks/run_ranks.h"
 #include "tests/ranks/tiny_run.h"
-#include "tests/temporary_folder.h"
 #include "worker/rank/checkpointer.h"
 #include "worker/rank/trainer.h"
 
@@ -19,47 +14,15 @@ namespace {
 
 class Restore : public ::testing::Test {
  protected:
-  // Runs steps (from, to] on `mesh`, restored from `restore` unless empty; returns the folder of the committed
-  // checkpoint of step `to`.
   std::string run_steps(const spec::Mesh& mesh, int64_t from, int64_t to, const std::string& restore) {
     return run_steps(tiny_run(mesh, /*tied=*/true), from, to, restore);
   }
   std::string run_steps(const spec::RunSpec& run, int64_t from, int64_t to, const std::string& restore) {
-    std::mutex mutex;
-    std::map<int64_t, checkpoint::Manifest> parts;
-    std::string written;
-    ++attempt_;
-    run_ranks(run.mesh, [&](const parallel::DeviceMesh& devices) {
-      data::Splits data{std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab), nullptr};
-      rank::Trainer trainer(run, devices, data);
-      rank::Checkpointer checkpointer(
-          run, devices, trainer.model(), {folder_.path(), attempt_, "{}"},
-          [&](const internal::v1::PreparedCheckpoint& prepared) {
-            const auto part = checkpoint::from_json(prepared.manifest_part());
-            ASSERT_TRUE(part.ok()) << part.status();
-            const std::lock_guard lock(mutex);
-            parts[devices.rank()] = *part;
-            written = prepared.folder();
-          },
-          [](int64_t step, const std::string& reason) { ADD_FAILURE() << "step " << step << " skipped: " << reason; });
-      checkpoint::RunState state;
-      if (!restore.empty()) state = checkpointer.restore(restore, {});
-      ASSERT_EQ(state.step, from);
-      while (state.step < to) state.step = trainer.step(state.step + 1, {}).metrics.step;
-      checkpointer.save(state, /*last=*/true);
-    });
-    std::vector<checkpoint::Manifest> in_order;
-    for (auto& [rank, part] : parts) in_order.push_back(std::move(part));
-    const auto manifest = checkpoint::merge(in_order);
-    EXPECT_TRUE(manifest.ok()) << manifest.status();
-    EXPECT_TRUE(checkpoint::write_manifest(written, *manifest).ok());
-    return written;
+    return runs_.run_steps(run, from, to, restore);
   }
+  static std::string digest(const std::string& folder) { return CheckpointedRuns::digest(folder); }
 
-  static std::string digest(const std::string& folder) { return checkpoint::read_manifest(folder)->state_digest; }
-
-  const tests::TemporaryFolder folder_{"restore"};
-  int32_t attempt_ = 0;
+  CheckpointedRuns runs_;
 };
 
 TEST_F(Restore, AnyMeshContinuesAnyOther) {
@@ -102,7 +65,7 @@ TEST_F(Restore, AWarmStartTakesOrLeavesTheExpertBias) {
   const std::string biasless = run_steps(without, 0, 1, "");
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& devices) {
     rank::Trainer trainer(run, devices, {std::make_shared<SyntheticText>(50, 24, 101), nullptr});
-    rank::Checkpointer checkpointer(run, devices, trainer.model(), {folder_.path(), 9, "{}"}, nullptr, nullptr);
+    rank::Checkpointer checkpointer(run, devices, trainer.model(), {runs_.folder(), 9, "{}"}, nullptr, nullptr);
     const at::Tensor& bias = trainer.model().buffers().front().value;
     checkpointer.restore(trained, {.training_state = false, .expert_bias = false});
     EXPECT_EQ(bias.abs().max().item<float>(), 0);
@@ -133,7 +96,7 @@ TEST_F(Restore, AnotherModelIsRefusedByTensorAndShape) {
   run.model.ffn_hidden = 96;
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& devices) {
     rank::Trainer trainer(run, devices, {std::make_shared<SyntheticText>(50, 24, 101), nullptr});
-    rank::Checkpointer checkpointer(run, devices, trainer.model(), {folder_.path(), 9, "{}"}, nullptr, nullptr);
+    rank::Checkpointer checkpointer(run, devices, trainer.model(), {runs_.folder(), 9, "{}"}, nullptr, nullptr);
     try {
       checkpointer.restore(cut, {.training_state = false});
       ADD_FAILURE() << "accepted";

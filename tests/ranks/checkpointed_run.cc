@@ -1,0 +1,56 @@
+#include "tests/ranks/checkpointed_run.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "checkpoint/manifest.h"
+#include "tests/ranks/run_ranks.h"
+#include "tests/ranks/tiny_run.h"
+#include "worker/rank/checkpointer.h"
+#include "worker/rank/trainer.h"
+
+namespace qwen3::testing {
+
+std::string CheckpointedRuns::run_steps(const spec::RunSpec& run, int64_t from, int64_t to,
+                                        const std::string& restore) {
+  std::mutex mutex;
+  std::map<int64_t, checkpoint::Manifest> parts;
+  std::string written;
+  ++attempt_;
+  run_ranks(run.mesh, [&](const parallel::DeviceMesh& devices) {
+    data::Splits data{std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab), nullptr};
+    rank::Trainer trainer(run, devices, data);
+    rank::Checkpointer checkpointer(
+        run, devices, trainer.model(), {folder_.path(), attempt_, "{}"},
+        [&](const internal::v1::PreparedCheckpoint& prepared) {
+          const auto part = checkpoint::from_json(prepared.manifest_part());
+          ASSERT_TRUE(part.ok()) << part.status();
+          const std::lock_guard lock(mutex);
+          parts[devices.rank()] = *part;
+          written = prepared.folder();
+        },
+        [](int64_t step, const std::string& reason) { ADD_FAILURE() << "step " << step << " skipped: " << reason; });
+    checkpoint::RunState state;
+    if (!restore.empty()) state = checkpointer.restore(restore, {});
+    ASSERT_EQ(state.step, from);
+    while (state.step < to) state.step = trainer.step(state.step + 1, {}).metrics.step;
+    checkpointer.save(state, /*last=*/true);
+  });
+  std::vector<checkpoint::Manifest> in_order;
+  for (auto& [rank, part] : parts) in_order.push_back(std::move(part));
+  const auto manifest = checkpoint::merge(in_order);
+  EXPECT_TRUE(manifest.ok()) << manifest.status();
+  EXPECT_TRUE(checkpoint::write_manifest(written, *manifest).ok());
+  return written;
+}
+
+std::string CheckpointedRuns::digest(const std::string& folder) {
+  return checkpoint::read_manifest(folder)->state_digest;
+}
+
+}  // namespace qwen3::testing
