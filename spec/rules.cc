@@ -291,6 +291,11 @@ class Checker {
       report("training.mixed_precision_reduce",
              "debug.ordered needs gradients in float32: set training.mixed_precision_reduce to \"float32\"");
     }
+    if (run_.reduce_once && run_.mesh.ep > 1) {
+      // An expert's gradients of the k-th microbatches of all its sources are one sum; it cannot be taken apart again.
+      report("parallelism.fsdp_reduce", "debug.ordered with expert_parallel_degree ", run_.mesh.ep,
+             " needs gradients to be added after every microbatch: set parallelism.fsdp_reduce to \"microbatch\"");
+    }
     if (run_.threads_per_rank > 1) {
       report("resources.threads_per_rank", "resources.threads_per_rank is ", run_.threads_per_rank,
              ", but debug.ordered needs 1 thread a rank; write 1 or leave it out");

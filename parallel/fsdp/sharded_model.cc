@@ -166,12 +166,4 @@ void ShardedModel::masters_changed() {
   for (FsdpUnit& unit : units_) unit.masters_changed();
 }
 
-model::Seams sharded_seams(ShardedModel& sharded) {
-  model::Seams seams = model::plain_seams();
-  seams.around = [&sharded](size_t layer, const at::Tensor& x, const model::Layer& body) {
-    return sharded.around(layer, x, body);
-  };
-  return seams;
-}
-
 }  // namespace qwen3::parallel

@@ -64,8 +64,4 @@ class ShardedModel {
   FsdpUnit* unsettled_ = nullptr;  // whose exchange goes on while the layer before it runs backward
 };
 
-// Plain seams, but for `around`, which is the model's. A model is built before it can be sharded, so `sharded` may be
-// constructed later: it is first used in a forward.
-model::Seams sharded_seams(ShardedModel& sharded);
-
 }  // namespace qwen3::parallel

@@ -15,6 +15,7 @@ struct Plan {
   int64_t shard;
   bool reshard;
   bool reduce_once = false;
+  int64_t ep = 1;
 };
 
 class EveryPlan : public ::testing::TestWithParam<std::tuple<bool, Plan>> {};
@@ -56,8 +57,9 @@ TEST_P(EveryMoePlan, IsBitwiseTheSingleProcessRun) {
   if (!singles.contains(balance.name)) {
     singles[balance.name] = train(tiny_moe_run(data_parallel_mesh(1, 1), balance.moe), kSteps);
   }
-  EXPECT_EQ(train(tiny_moe_run(data_parallel_mesh(plan.replicate, plan.shard), balance.moe), kSteps),
-            singles[balance.name]);
+  spec::Mesh mesh = data_parallel_mesh(plan.replicate, plan.shard);
+  mesh.ep = plan.ep;
+  EXPECT_EQ(train(tiny_moe_run(mesh, balance.moe), kSteps), singles[balance.name]);
 }
 
 // Coefficients large enough to change the choice of experts within four steps.
@@ -70,7 +72,9 @@ INSTANTIATE_TEST_SUITE_P(
                                                   .aux_loss_coeff = 0.1,
                                                   .aux_loss_scope = spec::MoeSpec::AuxLossScope::kGlobalBatch}}),
                        ::testing::Values(Plan{"ddp2", 2, 1, true}, Plan{"fsdp2", 1, 2, true}, Plan{"fsdp4", 1, 4, true},
-                                         Plan{"hsdp2x2", 2, 2, true})),
+                                         Plan{"hsdp2x2", 2, 2, true}, Plan{"ep2", 1, 2, true, false, 2},
+                                         Plan{"fsdp4_ep2", 1, 4, true, false, 2},
+                                         Plan{"hsdp2x2_ep2", 2, 2, true, false, 2})),
     [](const auto& info) { return std::string(std::get<0>(info.param).name) + "_" + std::get<1>(info.param).name; });
 
 TEST(SingleProcess, BalanceChangesAMixtureOfExperts) {  // or the test above could not fail

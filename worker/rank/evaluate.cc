@@ -17,6 +17,8 @@
 #include "parallel/collectives.h"
 #include "parallel/fsdp/sharded_model.h"
 #include "parallel/mesh.h"
+#include "parallel/plan.h"
+#include "spec/rules.h"
 #include "worker/rank/batch_source.h"
 #include "worker/rank/evaluation_input.h"
 #include "worker/rank/evaluation_output.h"
@@ -39,12 +41,28 @@ at::ScalarType dtype_of(const v1::EvaluationSpec& evaluation) {
 }
 
 // Weights alone: no moments, and a bfloat16 copy only, unless gradients are added up in float32.
-parallel::UnitOptions unit_options(at::ScalarType dtype, bool gradients, bool reshard_after_forward) {
-  return {.ordered = dtype != at::kBFloat16,
-          .reshard_after_forward = reshard_after_forward,
+parallel::UnitOptions unit_options(const spec::RunSpec& run, at::ScalarType dtype, bool gradients) {
+  return {.ordered = run.ordered,
+          .reshard_after_forward = run.reshard_after_forward,
           .compute_dtype = dtype,
           .state_dtype = gradients && dtype == at::kBFloat16 ? at::kFloat : dtype,
-          .moments = false};
+          .moments = false,
+          .sequence_parallel = run.sequence_parallel};
+}
+
+// How the task's mesh computes this model on sequences of this length. Throws what the rules say against it.
+spec::RunSpec plan_of(spec::RunSpec run, const EvaluationModel& model, const EvaluationData& data,
+                      at::ScalarType dtype) {
+  run.model = model.source->model();
+  run.moe = model.moe;
+  run.data.seq_len = run.validation.data.seq_len = data.length;
+  run.ordered = false;  // whose own rules are those of training
+  if (data.length % run.mesh.degree(spec::Axis::kTp) != 0) run.sequence_parallel = false;
+  for (const spec::Violation& violation : spec::check_rules(run)) {
+    if (violation.field.starts_with("parallelism.")) throw std::runtime_error("evaluation: " + violation.message);
+  }
+  run.ordered = dtype != at::kBFloat16;
+  return run;
 }
 
 // One evaluation in progress on this rank.
@@ -58,9 +76,10 @@ class Evaluation {
         data_(std::move(data)),
         link_(link),
         dtype_(dtype_of(evaluation_)),
-        mesh_(run.mesh, assignment.rank(), store, group_options(assignment)),
-        model_(source.source->model(), parameters_, parallel::sharded_seams(sharded_), source.moe),
-        sharded_(parameters_, mesh_, unit_options(dtype_, evaluation_.write_gradients(), run.reshard_after_forward)) {
+        run_(plan_of(run, source, data_, dtype_)),
+        mesh_(run_.mesh, assignment.rank(), store, group_options(assignment)),
+        model_(run_.model, parameters_, parallel::plan_seams(run_, mesh_, sharded_), run_.moe),
+        sharded_(parameters_, mesh_, unit_options(run_, dtype_, evaluation_.write_gradients())) {
     const int64_t ranks = run.mesh.data_parallel_size();
     rounds_ = (data_.microbatches + ranks - 1) / ranks;
     // Replicas add once, at the end: each must own a whole subtree of the sum over the microbatches (spec/layout.h).
@@ -176,6 +195,7 @@ class Evaluation {
   EvaluationData data_;
   Link& link_;
   at::ScalarType dtype_;
+  spec::RunSpec run_;
   parallel::DeviceMesh mesh_;
   model::ParameterSet parameters_;
   model::Qwen3 model_;  // adds its parameters; then they are sharded

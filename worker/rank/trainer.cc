@@ -8,6 +8,7 @@
 #include "parallel/collectives.h"
 #include "parallel/grad_norm.h"
 #include "parallel/ordered_sum.h"
+#include "parallel/plan.h"
 #include "spec/estimate.h"
 #include "spec/lr_schedule.h"
 
@@ -44,7 +45,7 @@ Trainer::Trainer(const spec::RunSpec& run, const parallel::DeviceMesh& mesh, dat
     : run_(run),
       mesh_(mesh),
       validation_(std::move(data.validation)),
-      model_(run.model, parameters_, parallel::sharded_seams(sharded_), run.moe),
+      model_(run.model, parameters_, parallel::plan_seams(run_, mesh_, sharded_), run.moe),
       sharded_(parameters_, mesh, unit_options(run)),
       optimizer_(run.optimizer, sharded_),
       experts_(run, parameters_.buffers()),
