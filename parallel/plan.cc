@@ -1,6 +1,7 @@
 #include "parallel/plan.h"
 
 #include "parallel/expert/expert_parallel.h"
+#include "parallel/tensor/tensor_parallel.h"
 
 namespace qwen3::parallel {
 
@@ -10,6 +11,12 @@ model::Seams plan_seams(const spec::RunSpec& run, const DeviceMesh& mesh, Sharde
     return sharded.around(layer, x, body);
   };
   const MeshAxis& tp = mesh.axis(spec::Axis::kTp);
+  if (tp.size() > 1) {
+    install_tensor_parallel(seams, tp,
+                            {.sequence_parallel = run.sequence_parallel,
+                             .loss_parallel = run.loss_parallel,
+                             .async = run.async_tensor_parallel});
+  }
   if (mesh.ep().size() > 1) {
     const bool same_tokens = tp.size() > 1 && !run.sequence_parallel;
     install_expert_parallel(seams, mesh.ep(),
