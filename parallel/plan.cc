@@ -1,7 +1,12 @@
 #include "parallel/plan.h"
 
+#include <utility>
+
+#include "parallel/checkpointing/checkpointing.h"
 #include "parallel/expert/expert_parallel.h"
 #include "parallel/tensor/tensor_parallel.h"
+#include "parallel/traced_layers.h"
+#include "spec/activation_checkpoint.h"
 
 namespace qwen3::parallel {
 
@@ -22,6 +27,8 @@ model::Seams plan_seams(const spec::RunSpec& run, const DeviceMesh& mesh, Sharde
     install_expert_parallel(seams, mesh.ep(),
                             {.ordered = run.ordered, .same_tokens = same_tokens ? &tp : nullptr, .exchange = nullptr});
   }
+  install_checkpointing(seams, spec::kept_results(run));
+  seams.around = traced(std::move(seams.around), mesh.instruments().timeline);
   return seams;
 }
 

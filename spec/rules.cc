@@ -116,7 +116,7 @@ class Checker {
   void mesh() {
     degree("data_parallel_replicate_degree", Axis::kDpReplicate);
     degree("data_parallel_shard_degree", Axis::kDpShard);
-    not_yet("tensor_parallel_degree", "tensor parallelism", Axis::kTp);
+    degree("tensor_parallel_degree", Axis::kTp);
     not_yet("pipeline_parallel_degree", "pipeline parallelism", Axis::kPp);
     not_yet("context_parallel_degree", "context parallelism", Axis::kCp);
     expert_mesh();
@@ -130,7 +130,6 @@ class Checker {
       report(field, field, " is ", ep, ", but model.flavor \"", run_.model.flavor, "\" has no experts; it must be 1");
       return;
     }
-    report(field, field, " is ", ep, ", but expert parallelism is not supported yet; it must be 1");
     if (experts % ep != 0) {
       report(field, field, " is ", ep, "; it must divide the ", experts, " experts of model.flavor \"",
              run_.model.flavor, "\"");
@@ -151,8 +150,7 @@ class Checker {
   void not_yet(const std::string& key, const char* what, Axis axis) {
     if (!degree(key, axis) || run_.mesh.degree(axis) == 1) return;
     report("parallelism." + key, "parallelism.", key, " is ", run_.mesh.degree(axis), ", but ", what,
-           " is not supported yet; it must be 1 (data_parallel_shard_degree and data_parallel_replicate_degree are "
-           "supported)");
+           " is not supported yet; it must be 1 (the data, tensor and expert degrees are supported)");
   }
 
   // Every tp rank takes an equal piece of each; only the vocabulary's last piece may be shorter.

@@ -35,21 +35,14 @@ const char* word(Precision precision) {
   return "";
 }
 
-// What the engine does not have yet: delete a line when it does.
-bool engine_has(const Plan& plan) {
-  if (plan.tp > 1) return false;
-  if (plan.ep > 1) return false;
-  if (plan.recompute != Plan::Recompute::kNone) return false;
-  return true;
-}
-
 // Choices that are not worth a run of their own, or cannot be compared.
 bool worth_a_run(const Plan& plan) {
   const bool moe = plan.model == Plan::Model::kMoe;
   if (plan.shard == 1 && (!plan.reshard || plan.reduce_once)) return false;  // nothing is gathered or scattered
   if (plan.tp == 1 && !plan.sequence_parallel) return false;
   // float32 rounding decides between experts of nearly the same score: such runs part, and neither is wrong.
-  if (moe && plan.precision != Precision::kFloat64 && !plan.ordered && (plan.tp > 1 || plan.ep > 1)) return false;
+  const bool rounds = plan.tp > 1 || (plan.ep > 1 && !plan.ordered);
+  if (moe && plan.precision != Precision::kFloat64 && rounds) return false;
   return plan.ep == 1 || moe;
 }
 
@@ -146,6 +139,12 @@ spec::RunSpec run_of(const Plan& plan) {
   run.reshard_after_forward = plan.reshard;
   run.reduce_once = plan.reduce_once;
   run.sequence_parallel = plan.sequence_parallel;
+  using Mode = spec::ActivationCheckpoint::Mode;
+  if (plan.recompute == Plan::Recompute::kSelective) {
+    run.activation_checkpoint = {.mode = Mode::kSelective, .every_nth_block = {}, .kept = {"attention"}};
+  } else if (plan.recompute == Plan::Recompute::kFull) {
+    run.activation_checkpoint.mode = Mode::kFull;
+  }
   return run;
 }
 
@@ -192,7 +191,7 @@ std::vector<Plan> every_plan() {
   with_each(&Plan::precision, std::vector{Precision::kFloat32, Precision::kFloat64, Precision::kBfloat16});
   with_each(&Plan::ordered, std::vector{true, false});
   std::erase_if(plans, [](const Plan& plan) {
-    return plan == single_process(plan) || !engine_has(plan) || !worth_a_run(plan) || !legal(plan);
+    return plan == single_process(plan) || !worth_a_run(plan) || !legal(plan);
   });
   return plans;
 }

@@ -45,7 +45,7 @@ struct Bound {
 };
 Bound bound_of(const Plan& plan);
 
-// All plans that are legal (spec/rules.h) and that the engine has, on 1, 2, 4 and 8 ranks.
+// All plans that are legal (spec/rules.h), on 1, 2, 4 and 8 ranks.
 std::vector<Plan> every_plan();
 
 // Some of `plans`, at least `least` if there are as many: each pair of choices that meet in any of them meets in one of

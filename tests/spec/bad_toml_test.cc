@@ -243,17 +243,17 @@ const BadToml kBadTomls[] = {
      {"3: parallelism: dp_replicate 1 * dp_shard 6 * cp 1 * tp 1 * pp 1 = 6, but resources.slots is 8"}},
     {"NoSlots", MODEL "[resources]\nslots = 0\n", {"4: resources.slots is 0; it must be at least 1, one rank each"}},
     {"TensorParallel",
-     MODEL "[parallelism]\ntensor_parallel_degree = 2\n[resources]\nslots = 4\n",
-     {"4: parallelism.tensor_parallel_degree is 2, but tensor parallelism is not supported yet; it must be 1 "
-      "(data_parallel_shard_degree and data_parallel_replicate_degree are supported)"}},
+     MODEL "[parallelism]\ntensor_parallel_degree = 16\n[resources]\nslots = 16\n",
+     {"4: parallelism.tensor_parallel_degree is 16; it must divide the 8 key-value heads of model.flavor "
+      "\"debugmodel\""}},
     {"PipelineParallel",
      MODEL "[parallelism]\npipeline_parallel_degree = 2\n[resources]\nslots = 2\n",
      {"4: parallelism.pipeline_parallel_degree is 2, but pipeline parallelism is not supported yet; it must be 1 "
-      "(data_parallel_shard_degree and data_parallel_replicate_degree are supported)"}},
+      "(the data, tensor and expert degrees are supported)"}},
     {"ContextParallel",
      MODEL "[parallelism]\ncontext_parallel_degree = 2\n[resources]\nslots = 2\n",
      {"4: parallelism.context_parallel_degree is 2, but context parallelism is not supported yet; it must be 1 "
-      "(data_parallel_shard_degree and data_parallel_replicate_degree are supported)"}},
+      "(the data, tensor and expert degrees are supported)"}},
     {"ExpertParallel",
      MODEL "[parallelism]\nexpert_parallel_degree = 2\n",
      {"4: parallelism.expert_parallel_degree is 2, but model.flavor \"debugmodel\" has no experts; it must be 1"}},
