@@ -124,12 +124,8 @@ Pending start_all_to_all(const at::Tensor& output, const at::Tensor& input, std:
     return {};
   }
   at::Tensor out = output, in = input;
-  auto work =
-      guarded("all_to_all", axis, [&] { return axis.group().impl().backend->alltoall_base(out, in, receive, send); });
-  return pending("all_to_all", axis, std::move(work), {output, input});
-  std::vector<int64_t> even;
   return launch("all_to_all", axis, output, input,
-                [&] { return axis.group().impl().backend->alltoall_base(out, in, even, even); });
+                [&] { return axis.group().impl().backend->alltoall_base(out, in, receive, send); });
 }
 
 Pending start_gather(const at::Tensor& output, const at::Tensor& input, int64_t root, const MeshAxis& axis) {
@@ -142,8 +138,8 @@ Pending start_gather(const at::Tensor& output, const at::Tensor& input, int64_t 
   if (axis.index() == root) out.push_back(output.unbind(0));
   c10d::GatherOptions options;
   options.rootRank = root;
-  auto work = guarded("gather", axis, [&] { return axis.group().impl().backend->gather(out, in, options); });
-  return pending("gather", axis, std::move(work), {output, input});
+  return launch("gather", axis, output, input,
+                [&] { return axis.group().impl().backend->gather(out, in, options); });
 }
 
 Pending start_broadcast(const at::Tensor& x, int64_t root, const MeshAxis& axis) {
@@ -151,8 +147,8 @@ Pending start_broadcast(const at::Tensor& x, int64_t root, const MeshAxis& axis)
   std::vector<at::Tensor> tensors{x};
   c10d::BroadcastOptions options;
   options.rootRank = root;
-  auto work = guarded("broadcast", axis, [&] { return axis.group().impl().backend->broadcast(tensors, options); });
-  return pending("broadcast", axis, std::move(work), {x});
+  return launch("broadcast", axis, x, x,
+                [&] { return axis.group().impl().backend->broadcast(tensors, options); });
 }
 
 at::Tensor all_gather(const at::Tensor& x, const MeshAxis& axis) {

@@ -64,11 +64,11 @@ const Case kCases[] = {
        return in_exchange(
            "dp_replicate", "all_to_all", dtype, -1, [](const at::Tensor& r) { r.div_(r.size(0)); }, everywhere);
      }},
-    // Row sums (ordered), or each rank's sum, are gathered in float64. Weights are too in a float64 run, which is fast.
+    // Row sums (ordered), or each rank's sum, are gathered in float64 over the ranks of a replica.
     {"forget_one_norm_contribution",
      [](at::ScalarType dtype) {
        return in_exchange(
-           "dp_shard", "all_gather", at::kDouble, -1,
+           "replica", "all_gather", at::kDouble, -1,
            [dtype](const at::Tensor& r) {
              if (dtype == at::kFloat || r.numel() == r.size(0)) r[1].zero_();
            },
