@@ -138,8 +138,7 @@ Pending start_gather(const at::Tensor& output, const at::Tensor& input, int64_t 
   if (axis.index() == root) out.push_back(output.unbind(0));
   c10d::GatherOptions options;
   options.rootRank = root;
-  return launch("gather", axis, output, input,
-                [&] { return axis.group().impl().backend->gather(out, in, options); });
+  return launch("gather", axis, output, input, [&] { return axis.group().impl().backend->gather(out, in, options); });
 }
 
 Pending start_broadcast(const at::Tensor& x, int64_t root, const MeshAxis& axis) {
@@ -147,8 +146,7 @@ Pending start_broadcast(const at::Tensor& x, int64_t root, const MeshAxis& axis)
   std::vector<at::Tensor> tensors{x};
   c10d::BroadcastOptions options;
   options.rootRank = root;
-  return launch("broadcast", axis, x, x,
-                [&] { return axis.group().impl().backend->broadcast(tensors, options); });
+  return launch("broadcast", axis, x, x, [&] { return axis.group().impl().backend->broadcast(tensors, options); });
 }
 
 at::Tensor all_gather(const at::Tensor& x, const MeshAxis& axis) {

@@ -24,7 +24,8 @@ constexpr std::string_view kNoQuantization =
     "low-precision training is not supported yet; use mixed_precision_param = \"bfloat16\" in [training]";
 constexpr std::string_view kNoQuantizedLayer = "nothing is quantized, so no layer needs to be named";
 constexpr std::string_view kTimeouts = "the service's leases find lost ranks; there is no timeout per collective";
-constexpr std::string_view kNoRecorder = "every rank keeps its last collectives in memory and logs them when a peer is lost";
+constexpr std::string_view kNoRecorder =
+    "every rank keeps its last collectives in memory and logs them when a peer is lost";
 constexpr std::string_view kRetries =
     "restarts are the service's: a lost rank or worker starts a new attempt; see [retry]";
 constexpr std::string_view kDryRun = "the plan shows bytes per rank: qwen3ctl submit --dry-run";

@@ -191,9 +191,8 @@ std::vector<Plan> every_plan() {
   with_each(&Plan::sequence_parallel, std::vector{true, false});
   with_each(&Plan::precision, std::vector{Precision::kFloat32, Precision::kFloat64, Precision::kBfloat16});
   with_each(&Plan::ordered, std::vector{true, false});
-  std::erase_if(plans, [](const Plan& plan) {
-    return plan == single_process(plan) || !worth_a_run(plan) || !legal(plan);
-  });
+  std::erase_if(plans,
+                [](const Plan& plan) { return plan == single_process(plan) || !worth_a_run(plan) || !legal(plan); });
   return plans;
 }
 

@@ -1,5 +1,6 @@
-// Whole runs under tensor parallelism, with data and expert parallelism beside it, against one process in float64: every
-// order of additions then differs by rounding of 2^-53, accumulated over five AdamW steps (design's bound: 1e-11).
+// Whole runs under tensor parallelism, with data and expert parallelism beside it, against one process in float64:
+// every order of additions then differs by rounding of 2^-53, accumulated over five AdamW steps (design's bound:
+// 1e-11).
 #include <gtest/gtest.h>
 
 #include "tests/ranks/run_ranks.h"
@@ -18,7 +19,8 @@ struct Plan {
 
 spec::RunSpec run_of(const Plan& plan, bool moe) {
   const spec::Mesh mesh{.degrees = {1, plan.replicate, plan.shard, 1, plan.tp}, .ep = plan.ep};
-  spec::RunSpec run = moe ? tiny_moe_run(mesh, {.load_balance_coeff = 0.02, .aux_loss_coeff = 0.1}) : tiny_run(mesh, true);
+  spec::RunSpec run =
+      moe ? tiny_moe_run(mesh, {.load_balance_coeff = 0.02, .aux_loss_coeff = 0.1}) : tiny_run(mesh, true);
   run.ordered = false;
   run.precision = spec::Precision::kFloat64;
   run.sequence_parallel = plan.sequence_parallel;
@@ -38,19 +40,19 @@ TEST_P(EveryPlan, IsTheSingleProcessRun) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Dense, EveryPlan,
-                         ::testing::Combine(::testing::Values(false),
-                                            ::testing::Values(Plan{"tp2", 1, 1, 2, 1}, Plan{"tp2_whole", 1, 1, 2, 1, false},
-                                                              Plan{"fsdp2_tp2", 1, 2, 2, 1},
-                                                              Plan{"hsdp2x2_tp2", 2, 2, 2, 1})),
-                         [](const auto& info) { return std::string(std::get<1>(info.param).name); });
-INSTANTIATE_TEST_SUITE_P(Moe, EveryPlan,
-                         ::testing::Combine(::testing::Values(true),
-                                            ::testing::Values(Plan{"tp2", 1, 1, 2, 1}, Plan{"tp2_whole", 1, 1, 2, 1, false},
-                                                              Plan{"tp2_ep2", 1, 1, 2, 2}, Plan{"tp2_ep2_whole", 1, 1, 2, 2, false},
-                                                              Plan{"fsdp2_tp2_ep2", 1, 2, 2, 2},
-                                                              Plan{"fsdp2_tp2", 1, 2, 2, 1})),
-                         [](const auto& info) { return std::string(std::get<1>(info.param).name); });
+INSTANTIATE_TEST_SUITE_P(
+    Dense, EveryPlan,
+    ::testing::Combine(::testing::Values(false),
+                       ::testing::Values(Plan{"tp2", 1, 1, 2, 1}, Plan{"tp2_whole", 1, 1, 2, 1, false},
+                                         Plan{"fsdp2_tp2", 1, 2, 2, 1}, Plan{"hsdp2x2_tp2", 2, 2, 2, 1})),
+    [](const auto& info) { return std::string(std::get<1>(info.param).name); });
+INSTANTIATE_TEST_SUITE_P(
+    Moe, EveryPlan,
+    ::testing::Combine(::testing::Values(true),
+                       ::testing::Values(Plan{"tp2", 1, 1, 2, 1}, Plan{"tp2_whole", 1, 1, 2, 1, false},
+                                         Plan{"tp2_ep2", 1, 1, 2, 2}, Plan{"tp2_ep2_whole", 1, 1, 2, 2, false},
+                                         Plan{"fsdp2_tp2_ep2", 1, 2, 2, 2}, Plan{"fsdp2_tp2", 1, 2, 2, 1})),
+    [](const auto& info) { return std::string(std::get<1>(info.param).name); });
 
 }  // namespace
 }  // namespace qwen3::testing
