@@ -34,10 +34,7 @@ quickstart: build ## train the debug model on two ranks through the whole servic
 bench: build ## measure against the peers; table on stdout, build/bench.json
 	@bench/run.sh
 
-bench-test-plans: build ## every legal parallel plan of a tiny model against one process; a quarter of an hour or more
-	@OMP_NUM_THREADS=1 QWEN3_PLANS=all build/tests/plans_test
-
-quickstart: build ## the quickstart job beside the same job with transformers; a quarter of an hour or more
+bench-quickstart: build ## the quickstart job beside the same job with transformers; a quarter of an hour or more
 	@QWEN3_BENCH_ROWS=quickstart bench/run.sh
 
 goldens: install ## make the committed reference values again, with the peers that computed them
