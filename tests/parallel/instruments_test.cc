@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -18,7 +19,6 @@
 #include "tests/temporary_folder.h"
 #include "worker/rank/profiler.h"
 #include "worker/rank/trainer.h"
-#include "worker/rank/wire.h"
 
 namespace qwen3::testing {
 namespace {
@@ -176,7 +176,7 @@ TEST(Trace, HasEveryPartOfAStepNestedAndChangesNoBit) {
   const spec::RunSpec run = tiny_run(data_parallel_mesh(1, 2), /*tied=*/true);
   const Outcome plain = train(run, /*steps=*/3);
   std::mutex mutex;
-  std::vector<std::string> losses;
+  std::vector<double> losses;
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& mesh) {
     rank::Trainer trainer(run, mesh, {std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab), nullptr});
     rank::Profiler profiler({.enable = true, .freq = 3, .active = 2}, folder.path(), mesh.rank(),
@@ -186,10 +186,13 @@ TEST(Trace, HasEveryPartOfAStepNestedAndChangesNoBit) {
       const double loss = trainer.step(step, {}).metrics.loss;
       profiler.after_step(step);
       const std::lock_guard lock(mutex);
-      if (mesh.rank() == 0) losses.push_back(rank::hex(loss));
+      if (mesh.rank() == 0) losses.push_back(loss);
     }
   });
-  EXPECT_EQ(losses, plain.losses);
+  ASSERT_EQ(losses.size(), plain.losses.size());
+  for (size_t i = 0; i < losses.size(); ++i) {
+    EXPECT_EQ(losses[i], std::strtod(plain.losses[i].c_str(), nullptr));  // exact: hexadecimal
+  }
 
   for (int rank = 0; rank < 2; ++rank) {
     std::ifstream file(folder.path() + "/profile_traces/iteration_3/rank" + std::to_string(rank) + "_trace.json");
