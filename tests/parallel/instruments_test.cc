@@ -57,7 +57,7 @@ TEST(Collectives, AreNotedAlikeOnEveryRankOfAnAxis) {
   run_ranks(data_parallel_mesh(/*replicate=*/2, /*shard=*/2), [](const parallel::DeviceMesh& mesh) {
     parallel::all_gather(at::ones({3}), mesh.axis(spec::Axis::kDpShard));
     parallel::all_gather(at::ones({2}, at::kDouble), mesh.axis(spec::Axis::kDpReplicate));
-    parallel::all_reduce_sum({1, 2}, mesh.world());
+    parallel::all_reduce_sum(std::vector<int64_t>{1, 2}, mesh.world());
     parallel::all_gather(at::ones({5}), mesh.axis(spec::Axis::kDpShard));
     std::vector<std::string> noted;
     for (const auto& flight : mesh.instruments().flights.flights()) {
@@ -95,7 +95,7 @@ TEST(Timeline, ASlowPeerIsAnExposedWaitOnItsAxisAlone) {
   shape.degrees[static_cast<int>(spec::Axis::kTp)] = 2;
   run_ranks(shape, [](const parallel::DeviceMesh& mesh) {
     Timeline& timeline = mesh.instruments().timeline;
-    parallel::all_reduce_sum({0}, mesh.world());  // all are here
+    parallel::all_reduce_sum(std::vector<int64_t>{0}, mesh.world());  // all are here
     timeline.begin_step(1);
     parallel::all_gather(at::ones({1}), mesh.axis(spec::Axis::kDpShard));
     if (mesh.rank() == 1) std::this_thread::sleep_for(kSlow);  // a slow rank, whose only tp peer is rank 0
@@ -106,9 +106,15 @@ TEST(Timeline, ASlowPeerIsAnExposedWaitOnItsAxisAlone) {
     };
     const double slow = std::chrono::duration<double>(kSlow).count();
     EXPECT_LT(wait(spec::Axis::kDpShard), slow / 2);
-    if (mesh.rank() == 0) EXPECT_GT(wait(spec::Axis::kTp), slow / 2);
-    if (mesh.rank() == 1) EXPECT_GT(timeline.seconds(Timeline::kOther), slow);  // its own doing
-    if (mesh.rank() > 1) EXPECT_LT(wait(spec::Axis::kTp), slow / 2);
+    if (mesh.rank() == 0) {
+      EXPECT_GT(wait(spec::Axis::kTp), slow / 2);
+    }
+    if (mesh.rank() == 1) {
+      EXPECT_GT(timeline.seconds(Timeline::kOther), slow);  // its own doing
+    }
+    if (mesh.rank() > 1) {
+      EXPECT_LT(wait(spec::Axis::kTp), slow / 2);
+    }
   });
 }
 
@@ -142,7 +148,7 @@ TEST(StepSplit, AddsUpToTheStepsSecondsAndShowsWhoWasSlow) {
     EXPECT_GT(step.split.waits.at("dp_shard"), 0);
     const double slow = std::chrono::duration<double>(kSlow).count() / 2;  // eight sequences
     if (mesh.rank() == 1) {
-      EXPECT_GT(step.split.data, slow);
+      EXPECT_GT(step.split.data, 0.8 * slow);  // clocks of a virtual machine may slip
     } else {
       EXPECT_LT(step.split.data, slow / 2);
       EXPECT_GT(step.split.waits.at("world"), slow / 2);  // all agree on the step first
@@ -166,7 +172,9 @@ void expect_nested(const std::vector<Json>& events) {
   std::vector<double> open;        // ends
   for (const auto& [begin, end] : spans) {
     while (!open.empty() && open.back() <= begin + kRounding) open.pop_back();
-    if (!open.empty()) EXPECT_LE(end, open.back() + kRounding);
+    if (!open.empty()) {
+      EXPECT_LE(end, open.back() + kRounding);
+    }
     open.push_back(end);
   }
 }
@@ -206,7 +214,9 @@ TEST(Trace, HasEveryPartOfAStepNestedAndChangesNoBit) {
       names.insert(event.at("name"));
       events.push_back(event);
       if (event.at("ph") == "b") ++open[event.at("id")];
-      if (event.at("ph") == "e") EXPECT_EQ(--open[event.at("id")], 0);
+      if (event.at("ph") == "e") {
+        EXPECT_EQ(--open[event.at("id")], 0);
+      }
     }
     EXPECT_EQ(names.count("step 1"), 0u);
     const auto microbatches = static_cast<size_t>(run.microbatches_per_rank);
