@@ -3,6 +3,8 @@
 // 1e-11).
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "tests/ranks/run_ranks.h"
 #include "tests/ranks/tiny_run.h"
 
@@ -15,6 +17,8 @@ struct Plan {
   const char* name;
   int64_t replicate, shard, tp, ep;
   bool sequence_parallel = true;
+  bool loss_parallel = true;
+  bool async = false;
 };
 
 spec::RunSpec run_of(const Plan& plan, bool moe) {
@@ -24,14 +28,22 @@ spec::RunSpec run_of(const Plan& plan, bool moe) {
   run.ordered = false;
   run.precision = spec::Precision::kFloat64;
   run.sequence_parallel = plan.sequence_parallel;
+  run.loss_parallel = plan.loss_parallel;
+  run.async_tensor_parallel = plan.async;
   return run;
+}
+
+const Outcome& single_process(bool moe) {
+  static std::map<bool, Outcome> runs;
+  if (!runs.contains(moe)) runs[moe] = train(run_of({"one", 1, 1, 1, 1}, moe), 5);
+  return runs[moe];
 }
 
 class EveryPlan : public ::testing::TestWithParam<std::tuple<bool, Plan>> {};
 
 TEST_P(EveryPlan, IsTheSingleProcessRun) {
   const auto& [moe, plan] = GetParam();
-  const Outcome single = train(run_of({"one", 1, 1, 1, 1}, moe), 5), outcome = train(run_of(plan, moe), 5);
+  const Outcome &single = single_process(moe), outcome = train(run_of(plan, moe), 5);
   for (size_t i = 0; i < single.losses.size(); ++i) {
     EXPECT_NEAR(value(outcome.losses[i]), value(single.losses[i]), 1e-11 * value(single.losses[i])) << i;
   }
@@ -44,14 +56,17 @@ INSTANTIATE_TEST_SUITE_P(
     Dense, EveryPlan,
     ::testing::Combine(::testing::Values(false),
                        ::testing::Values(Plan{"tp2", 1, 1, 2, 1}, Plan{"tp2_whole", 1, 1, 2, 1, false},
-                                         Plan{"fsdp2_tp2", 1, 2, 2, 1}, Plan{"hsdp2x2_tp2", 2, 2, 2, 1})),
+                                         Plan{"fsdp2_tp2", 1, 2, 2, 1}, Plan{"hsdp2x2_tp2", 2, 2, 2, 1},
+                                         Plan{"fsdp2_tp2_gathered_logits", 1, 2, 2, 1, true, false},
+                                         Plan{"fsdp2_tp2_async", 1, 2, 2, 1, true, true, true})),
     [](const auto& info) { return std::string(std::get<1>(info.param).name); });
 INSTANTIATE_TEST_SUITE_P(
     Moe, EveryPlan,
     ::testing::Combine(::testing::Values(true),
                        ::testing::Values(Plan{"tp2", 1, 1, 2, 1}, Plan{"tp2_whole", 1, 1, 2, 1, false},
                                          Plan{"tp2_ep2", 1, 1, 2, 2}, Plan{"tp2_ep2_whole", 1, 1, 2, 2, false},
-                                         Plan{"fsdp2_tp2_ep2", 1, 2, 2, 2}, Plan{"fsdp2_tp2", 1, 2, 2, 1})),
+                                         Plan{"fsdp2_tp2_ep2", 1, 2, 2, 2}, Plan{"fsdp2_tp2", 1, 2, 2, 1},
+                                         Plan{"fsdp2_tp2_async", 1, 2, 2, 1, true, true, true})),
     [](const auto& info) { return std::string(std::get<1>(info.param).name); });
 
 }  // namespace
