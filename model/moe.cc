@@ -46,8 +46,10 @@ Moe::Choice Moe::choose(const at::Tensor& x, const RoutingContext& context) cons
   const at::Tensor bias = expert_bias_ != nullptr ? expert_bias_->value : at::Tensor();
   const bool again = context.replay != nullptr && context.replay->defined();
   const Routing routing = route(x, router_.weight, bias, options_, again ? *context.replay : at::Tensor());
+  if (context.replay != nullptr) *context.replay = routing.chosen;
   Choice choice{routing.gates, routing.chosen};
-  if (context.record == nullptr && context.auxiliary_weight == 0) return choice;
+  const bool recorded = context.record != nullptr && !again;
+  if (!recorded && context.auxiliary_weight == 0) return choice;
   // Of the whole microbatch, whichever part of it is here; the sum is taken where the tokens are.
   RoutingRecord::Layer record;
   record.counts = seams_.token_sum(expert_counts(routing.chosen, experts_).to(x.device())).cpu();
@@ -59,9 +61,7 @@ Moe::Choice Moe::choose(const at::Tensor& x, const RoutingContext& context) cons
     choice.gates = with_loss(choice.gates, loss);
     record.auxiliary_loss = loss.detach();
   }
-  if (again) return choice;
-  if (context.record != nullptr) context.record->layers.at(static_cast<size_t>(layer_)) = std::move(record);
-  if (context.replay != nullptr) *context.replay = routing.chosen;
+  if (recorded) context.record->layers.at(static_cast<size_t>(layer_)) = std::move(record);
   return choice;
 }
 

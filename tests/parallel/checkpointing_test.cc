@@ -214,16 +214,18 @@ TEST(Checkpointing, NamesAreThoseOfTheBlocksSegments) {
 // A bias that moved between forward and backward would send tokens to other experts.
 TEST(Checkpointing, TheRoutersChoiceIsReplayed) {
   const spec::RunSpec run = moe_run({.aux_loss_coeff = 0.1});
-  const auto gradients_with = [&](const KeptResults& kept, double moved) {
+  const auto gradients_with = [&](const KeptResults& kept, double moved, bool recorded) {
     Scene scene(run, kept);
     model::RoutingRecord record;
-    const at::Tensor loss = scene.model.loss(microbatch(run, 0, true), 0.01, &record);
-    const at::Tensor counts = record.layers[0].counts.clone();
+    const at::Tensor loss = scene.model.loss(microbatch(run, 0, true), 0.01, recorded ? &record : nullptr);
+    const std::vector<model::RoutingRecord::Layer> before = record.layers;
     for (model::Buffer& buffer : scene.parameters.buffers()) {
       buffer.value.copy_(at::arange(buffer.value.numel()).mul(moved));
     }
     loss.backward();
-    EXPECT_TRUE(at::equal(record.layers[0].counts, counts));
+    for (size_t layer = 0; layer < before.size(); ++layer) {
+      EXPECT_TRUE(record.layers[layer].counts.is_same(before[layer].counts)) << "recorded again";
+    }
     std::map<std::string, at::Tensor> all;
     for (auto& unit : scene.parameters.units()) {
       for (model::Parameter* p : unit.parameters) all[p->name] = p->weight.grad();
@@ -231,9 +233,12 @@ TEST(Checkpointing, TheRoutersChoiceIsReplayed) {
     return all;
   };
   const auto names = spec::block_results(run.model);
-  const auto want = gradients_with({names.begin(), names.end()}, 0);
-  expect_bitwise(gradients_with({}, 100), want);
-  expect_bitwise(gradients_with({"dispatch", "expert_gate_up"}, 100), want);
+  for (const bool recorded : {true, false}) {
+    SCOPED_TRACE(recorded ? "recorded" : "not recorded");
+    const auto want = gradients_with({names.begin(), names.end()}, 0, recorded);
+    expect_bitwise(gradients_with({}, 100, recorded), want);
+    expect_bitwise(gradients_with({"dispatch", "expert_gate_up"}, 100, recorded), want);
+  }
 }
 
 TEST(Checkpointing, ARunWithoutGradientsKeepsAndComputesTheSame) {
