@@ -83,7 +83,8 @@ TEST(Trace, OfARunningJobHasAllRanksAndTheNextSteps) {
 
   std::map<int, int> steps;  // by rank
   std::set<std::string> names;
-  for (const auto& event : nlohmann::json::parse(read(file)).at("traceEvents")) {
+  const nlohmann::json all = nlohmann::json::parse(read(file));
+  for (const auto& event : all.at("traceEvents")) {
     const std::string name = event.at("name");
     names.insert(name);
     if (event.at("ph") == "X" && name.starts_with("step ")) ++steps[event.at("pid").get<int>()];
