@@ -10,7 +10,7 @@ bin=build/bin
 measured=build/measured
 steps=${QWEN3_BENCH_STEPS:-3}
 threads=2
-default_rows="debugmodel-fp32 debugmodel-bf16 debugmodel-vocab-fp32 debugmodel-vocab-bf16 0.6B-bf16 data convert service exports"
+default_rows="debugmodel-fp32 debugmodel-bf16 debugmodel-vocab-fp32 debugmodel-vocab-bf16 0.6B-bf16 debugmodel-fsdp2 debugmodel-tp2 debugmodel_moe-ep2 data convert service exports"
 rows=${QWEN3_BENCH_ROWS:-$default_rows}
 if [[ ${QWEN3_BENCH_QUICKSTART:-0} == 1 ]]; then rows+=" quickstart"; fi
 mkdir -p "$measured"
@@ -56,6 +56,13 @@ step() { # ROW ARGUMENTS...
   peer "$row" bench/hf_step.py "$@" --threads "$threads" --steps "$steps" --warm-up 1
 }
 
+ranks() { # ROW FLAVOR DEGREES...: two ranks of one thread beside one process of two
+  local row=$1 arguments=(--flavor "$2" --precision bfloat16 --steps "$steps" --warm-up 1)
+  shift 2
+  measure "$row" ours "$bin/step_bench" "${arguments[@]}" "$@" --threads 1
+  measure "$row" peer "$bin/step_bench" "${arguments[@]}" --threads 2
+}
+
 text=$deps/data/datasets/shakespeare
 tokenizer=$deps/data/tokenizers
 for row in $rows; do
@@ -65,12 +72,9 @@ for row in $rows; do
     debugmodel-vocab-fp32) step "$row" --flavor debugmodel --vocab 151936 --precision float32 ;;
     debugmodel-vocab-bf16) step "$row" --flavor debugmodel --vocab 151936 --precision bfloat16 ;;
     0.6B-bf16) step "$row" --flavor 0.6B --batch 1 --seq-len 512 --precision bfloat16 ;;
-    debugmodel_moe-ep2) # two ranks of one thread beside one process of two
-      # Refused until runs with expert parallelism are accepted; then a row of default_rows.
-      moe=(--flavor debugmodel_moe --precision bfloat16 --steps "$steps" --warm-up 1)
-      measure "$row" ours "$bin/step_bench" "${moe[@]}" --shard 2 --expert-parallel 2 --threads 1
-      measure "$row" peer "$bin/step_bench" "${moe[@]}" --threads 2
-      ;;
+    debugmodel-fsdp2) ranks "$row" debugmodel --shard 2 ;;
+    debugmodel-tp2) ranks "$row" debugmodel --tensor-parallel 2 ;;
+    debugmodel_moe-ep2) ranks "$row" debugmodel_moe --shard 2 --expert-parallel 2 ;;
     data)
       measure "$row" ours "$bin/data_bench" "$tokenizer/qwen3.tiktoken" "$text" "$threads" "$measured/tokenizer.json"
       RAYON_NUM_THREADS=$threads peer "$row" bench/hf_tokenizer.py "$measured/tokenizer.json" "$text"

@@ -39,6 +39,8 @@ ROWS = [
     *step_rows("debugmodel V=151936 fp32", "debugmodel-vocab-fp32"),
     *step_rows("debugmodel V=151936 bf16", "debugmodel-vocab-bf16"),
     *step_rows("0.6B bf16 1x512", "0.6B-bf16"),
+    Row("debugmodel bf16, FSDP 2 beside 1 process", "tokens/s", "debugmodel-fsdp2", "tokens_per_second", ">= 0.95"),
+    Row("debugmodel bf16, TP 2 beside 1 process", "tokens/s", "debugmodel-tp2", "tokens_per_second", ">= 0.90"),
     Row("debugmodel_moe bf16, EP 2 beside 1 process", "tokens/s", "debugmodel_moe-ep2", "tokens_per_second", ">= 1.18"),
     Row("tokenizer 1 thread", "MB/s", "data", "tokenizer 1 thread MB/s", "no slower"),
     Row("tokenizer all threads", "MB/s", "data", "tokenizer MB/s", "no slower"),
