@@ -263,6 +263,7 @@ class Checker {
     profiling();
     number("metrics.peak_flops", run_.peak_flops, run_.peak_flops >= 0 && std::isfinite(run_.peak_flops),
            "a finite number of FLOP/s, or 0 for known devices only");
+    in_range("debug.state_digest_freq", run_.state_digest_freq, 0, kMaxSteps);
     in_range("debug.step_delay_ms", run_.step_delay_ms, 0, 3600 * 1000);
     in_range("resources.threads_per_rank", run_.threads_per_rank, 0, 1 << 12);
   }

@@ -116,6 +116,7 @@ struct RunSpec {
   uint64_t seed = 0;
   bool ordered = false;
   int64_t step_delay_ms = 0;
+  int64_t state_digest_freq = 0;  // 0: no step report has a digest
   int64_t threads_per_rank = 0;  // 0: not decided
 };
 

@@ -157,6 +157,7 @@ void fill_defaults(v1::JobSpec& spec) {
   QWEN3_DEFAULT(debug, ordered, false);
   QWEN3_DEFAULT(debug, step_delay_ms, 0);
   QWEN3_DEFAULT(debug, moe_force_load_balance, false);
+  QWEN3_DEFAULT(debug, state_digest_freq, 0);
 
   auto* moe = spec.mutable_moe();
   const MoeSpec routing;
@@ -337,6 +338,7 @@ RunSpec run_spec_from_job(const v1::JobSpec& spec, const Environment& environmen
   run.seed = spec.debug().seed();
   run.ordered = spec.debug().ordered();
   run.step_delay_ms = spec.debug().step_delay_ms();
+  run.state_digest_freq = spec.debug().state_digest_freq();
   run.threads_per_rank = spec.resources().threads_per_rank();
   return run;
 }

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "tests/ranks/tiny_run.h"
 #include "worker/rank/checkpointer.h"
 #include "worker/rank/trainer.h"
+#include "worker/rank/training_state.h"
 
 namespace qwen3::testing {
 
@@ -21,6 +23,7 @@ std::string CheckpointedRuns::run_steps(const spec::RunSpec& run, int64_t from, 
   std::mutex mutex;
   std::map<int64_t, checkpoint::Manifest> parts;
   std::string written;
+  std::set<std::string> in_memory;  // what the ranks say of their state
   ++attempt_;
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& devices) {
     data::Splits data{std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab), nullptr};
@@ -40,11 +43,15 @@ std::string CheckpointedRuns::run_steps(const spec::RunSpec& run, int64_t from, 
     ASSERT_EQ(state.step, from);
     while (state.step < to) state.step = trainer.step(state.step + 1, {}).metrics.step;
     checkpointer.save(state, /*last=*/true);
+    const std::string digest = rank::state_digest(trainer.model());  // collective
+    const std::lock_guard lock(mutex);
+    in_memory.insert(digest);
   });
   std::vector<checkpoint::Manifest> in_order;
   for (auto& [rank, part] : parts) in_order.push_back(std::move(part));
   const auto manifest = checkpoint::merge(in_order);
   EXPECT_TRUE(manifest.ok()) << manifest.status();
+  EXPECT_EQ(in_memory, std::set<std::string>{manifest->state_digest});
   EXPECT_TRUE(checkpoint::write_manifest(written, *manifest).ok());
   return written;
 }

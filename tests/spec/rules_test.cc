@@ -98,6 +98,7 @@ TEST(Rules, EachRuleNamesItsField) {
       {"profiling.save_traces_folder", [](RunSpec& r) { r.profiling.folder = "../elsewhere"; }},
       {"profiling.save_traces_folder", [](RunSpec& r) { r.profiling.folder = "step-3.attempt-1"; }},
       {"metrics.peak_flops", [](RunSpec& r) { r.peak_flops = -1; }},
+      {"debug.state_digest_freq", [](RunSpec& r) { r.state_digest_freq = -1; }},
       {"debug.step_delay_ms", [](RunSpec& r) { r.step_delay_ms = -1; }},
       {"resources.threads_per_rank", [](RunSpec& r) { r.threads_per_rank = -1; }},
   };

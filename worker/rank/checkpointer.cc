@@ -12,28 +12,10 @@
 #include "checkpoint/model_json.h"
 #include "checkpoint/reader.h"
 #include "checkpoint/safetensors.h"
+#include "worker/rank/training_state.h"
 
 namespace qwen3::rank {
 namespace {
-
-checkpoint::Dtype dtype_of(const at::Tensor& tensor) {
-  if (tensor.scalar_type() == at::kLong) return checkpoint::Dtype::kInt64;
-  return tensor.scalar_type() == at::kDouble ? checkpoint::Dtype::kFloat64 : checkpoint::Dtype::kFloat32;
-}
-
-std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
-  return {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()};
-}
-
-// The three tensors that make up one weight's training state.
-struct State {
-  const char* prefix;
-  at::Tensor parallel::ShardedTensor::*flat;
-};
-constexpr const char* kModel = "model.";
-constexpr State kStates[] = {{kModel, &parallel::ShardedTensor::master},
-                             {"exp_avg.", &parallel::ShardedTensor::exp_avg},
-                             {"exp_avg_sq.", &parallel::ShardedTensor::exp_avg_sq}};
 
 // A copy of this rank's shards that training cannot change any more.
 struct Snapshot {
@@ -51,7 +33,7 @@ Snapshot copy_state(const parallel::ShardedModel& model, bool with_buffers) {
   c10::NoGradGuard no_grad;
   Snapshot snapshot;
   for (const parallel::ShardedTensor* tensor : model.tensors()) {
-    for (const State& state : kStates) {
+    for (const StatePart& state : kStateParts) {
       const at::Tensor values =
           tensor->box_of(tensor->*state.flat).narrow(0, 0, tensor->owned ? tensor->box.shape[0] : 0);
       snapshot.items.push_back({state.prefix + tensor->name,
@@ -62,7 +44,7 @@ Snapshot copy_state(const parallel::ShardedModel& model, bool with_buffers) {
   }
   for (const model::Buffer& buffer : model.buffers()) {
     const at::Tensor values = buffer.value.narrow(0, 0, with_buffers ? buffer.shape[0] : 0);
-    snapshot.items.push_back({kModel + buffer.name,
+    snapshot.items.push_back({kModelPrefix + buffer.name,
                               buffer.shape,
                               {std::vector<int64_t>(buffer.shape.size(), 0), values.sizes().vec()},
                               values.clone()});
@@ -184,7 +166,7 @@ checkpoint::RunState Checkpointer::restore(const std::string& folder, const Want
     if (!status.ok()) fail(std::string(status.message()));
   };
   for (const parallel::ShardedTensor* tensor : model_.tensors()) {
-    for (const State& state : kStates) {
+    for (const StatePart& state : kStateParts) {
       if (!wanted.training_state && state.flat != &parallel::ShardedTensor::master) continue;
       read(state.prefix + tensor->name, tensor->layout.shape, tensor->box, tensor->box_of(tensor->*state.flat), "");
     }
@@ -192,7 +174,7 @@ checkpoint::RunState Checkpointer::restore(const std::string& folder, const Want
   for (const model::Buffer& buffer : model_.buffers()) {
     const bool bias = buffer.kind == model::Buffer::Kind::kReal;
     if (!(bias ? wanted.expert_bias : wanted.training_state)) continue;
-    read(kModel + buffer.name, buffer.shape, spec::whole_box(buffer.shape), buffer.value,
+    read(kModelPrefix + buffer.name, buffer.shape, spec::whole_box(buffer.shape), buffer.value,
          bias ? "; expert_bias_load = false in [moe] starts from zeros" : "");
   }
   model_.masters_changed();

@@ -21,6 +21,7 @@
 #include "worker/rank/profiler.h"
 #include "worker/rank/rendezvous.h"
 #include "worker/rank/trainer.h"
+#include "worker/rank/training_state.h"
 #include "worker/rank/weights.h"
 #include "worker/rank/wire.h"
 
@@ -118,6 +119,9 @@ class Run {
       const bool stop = outcome.orders.word == Orders::kStop || outcome.orders.word == Orders::kStopWithCheckpoint;
       const bool last = step == spec_.steps;
       validate_if_due(outcome.metrics, last);
+      if (spec_.state_digest_freq > 0 && step % spec_.state_digest_freq == 0) {
+        outcome.metrics.state_digest = state_digest(trainer_.model());
+      }
       report(outcome.metrics, last);
       if (stop) {
         stopped_ = !last;
@@ -180,7 +184,8 @@ class Run {
 
   void report(StepMetrics& metrics, bool last) {
     metrics.peak_memory_bytes = kernels::peak_bytes();
-    const bool due = last || metrics.step == 1 || metrics.step % spec_.log_freq == 0 || metrics.validation_loss;
+    const bool due = last || metrics.step == 1 || metrics.step % spec_.log_freq == 0 || metrics.validation_loss ||
+                     !metrics.state_digest.empty();
     link_.step_done(metrics.step, mesh_.rank() == 0 && due ? &metrics : nullptr);
   }
 

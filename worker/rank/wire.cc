@@ -39,6 +39,7 @@ v1::StepReport to_wire(const StepMetrics& metrics) {
   report.set_loss_hex(hex(metrics.loss));
   *report.mutable_split() = to_wire(metrics.split);
   *report.mutable_mean_split() = to_wire(metrics.mean_split);
+  report.set_state_digest(metrics.state_digest);
   if (metrics.validation_loss) report.set_validation_loss(*metrics.validation_loss);
   if (metrics.experts) {
     v1::MoeReport& moe = *report.mutable_moe();

@@ -39,6 +39,7 @@ struct StepMetrics {
   StepSplit mean_split;                   // over the steps of this attempt so far
   std::optional<double> validation_loss;  // nats per valid token, on steps that validated
   std::optional<ExpertMetrics> experts;   // of a mixture of experts
+  std::string state_digest;               // after the step, where one was asked for
 };
 
 }  // namespace qwen3::rank
