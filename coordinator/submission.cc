@@ -79,7 +79,7 @@ void fill_plan(const spec::RunSpec& run, v1::Plan& plan) {
   wire.set_gradients(bytes.gradients);
   wire.set_moments(bytes.moments);
   wire.set_activations(bytes.activations);
-  wire.set_total(bytes.total());
+  wire.set_total(bytes.peak());
   plan.set_checkpoint_bytes(spec::checkpoint_bytes(run.model));
   plan.set_compute_dtype(run.precision == spec::Precision::kBfloat16  ? "bfloat16"
                          : run.precision == spec::Precision::kFloat64 ? "float64"

@@ -55,69 +55,93 @@ std::vector<KeptResults> kept_results(const RunSpec& run) {
 
 BlockCost::BlockCost(const RunSpec& run) {
   const ModelShape& m = run.model;
-  const int64_t tokens = run.data.local_batch_size * run.data.seq_len;
+  const int64_t tp = run.mesh.degree(Axis::kTp), ep = run.mesh.ep;
+  const int64_t all = run.data.local_batch_size * run.data.seq_len;  // tokens of the microbatch
+  const int64_t here = run.sequence_parallel ? all / tp : all;       // between what tensor parallelism cuts
   const int64_t element = run.precision == Precision::kBfloat16 ? 2 : run.precision == Precision::kFloat32 ? 4 : 8;
   const int64_t wide = std::max<int64_t>(element, 4);  // of statistics, scores and gates
   const int64_t index = 8;
-  const int64_t q = m.heads * m.head_dim, kv = m.kv_heads * m.head_dim;
+  const int64_t heads = m.heads / tp, kv_heads = m.kv_heads / tp, q = heads * m.head_dim, kv = kv_heads * m.head_dim;
 
   const auto make = [&](int64_t elements, int64_t bytes) -> Tensors {
     tensor_bytes_.push_back(elements * bytes);
     return Tensors{1} << (tensor_bytes_.size() - 1);
   };
-  const auto rows = [&](int64_t width, int64_t bytes) { return make(tokens * width, bytes); };
-  // `product` and `other` count FLOPs a token, `gradients` elements a token.
+  const auto rows = [&](int64_t tokens, int64_t width, int64_t bytes) { return make(tokens * width, bytes); };
+  // FLOPs of products, and of all else; `gradients` in elements.
   const auto add = [&](std::string_view name, int64_t product, int64_t other, Tensors takes, Tensors saves,
                        int64_t gradients) {
-    segments_.push_back({name, static_cast<double>(tokens) * static_cast<double>(product + other), takes, saves,
-                         tokens * gradients * element});
+    segments_.push_back({name, static_cast<double>(product + other), takes, saves, gradients * element});
   };
+  // Elements that live at once while a gradient [all, D] crosses the border of tensor parallelism. Out of the cut
+  // layers: the sum of the ranks' partial gradients, which are sent and received, and added in the wide dtype; the
+  // gathered rows are gone by then. Into them: the pieces gathered and joined.
+  const int64_t leaves = tp == 1 ? 0 : all * m.dim * (wide == element ? 2 : 2 + wide / element);
+  const int64_t enters = tp == 1 ? 0 : run.sequence_parallel ? 2 * all * m.dim : 0;
 
-  const Tensors x = rows(m.dim, element), x_rms = rows(1, wide), x_normed = rows(m.dim, element);
-  const Tensors projected = rows(q + kv, element), head_rms = rows(m.heads + m.kv_heads, wide);
-  const Tensors q_k_v = rows(q + 2 * kv, element);
-  add("qkv", 2 * m.dim * (q + 2 * kv), 4 * m.dim + 4 * (q + kv), x, x | x_rms | x_normed | projected | head_rms,
-      m.dim + 2 * (q + kv));
+  const Tensors x = rows(here, m.dim, element), x_rms = rows(here, 1, wide), x_normed = rows(all, m.dim, element);
+  const Tensors projected = rows(all, q + kv, element), head_rms = rows(all, heads + kv_heads, wide);
+  const Tensors q_k_v = rows(all, q + 2 * kv, element);
+  add("qkv", all * 2 * m.dim * (q + 2 * kv), here * 4 * m.dim + all * 4 * (q + kv), x,
+      x | x_rms | x_normed | projected | head_rms, here * m.dim + std::max(all * 2 * (q + kv), leaves));
 
-  const Tensors attention = rows(q, element), log_sum_exp = rows(m.heads, wide);
-  add("attention", 2 * q * run.data.seq_len, 4 * m.heads * run.data.seq_len, x | q_k_v, q_k_v | attention | log_sum_exp,
-      m.dim + 2 * (q + kv));
-  add("attention_residual", 2 * q * m.dim, 3 * m.dim, x | attention, attention, m.dim + q);
+  const Tensors attention = rows(all, q, element), log_sum_exp = rows(all, heads, wide);
+  add("attention", all * 2 * q * run.data.seq_len, all * 4 * heads * run.data.seq_len, x | q_k_v,
+      q_k_v | attention | log_sum_exp, here * m.dim + all * 2 * (q + kv));
+  add("attention_residual", all * 2 * q * m.dim, here * 3 * m.dim, x | attention, attention,
+      here * m.dim + std::max(all * q + enters / 2, enters));
 
-  const Tensors h = rows(m.dim, element), h_rms = rows(1, wide), h_normed = rows(m.dim, element);
+  const Tensors h = rows(here, m.dim, element), h_rms = rows(here, 1, wide);
   if (m.experts == 0) {
-    const Tensors gate_up = rows(2 * m.ffn_hidden, element), swiglu = rows(m.ffn_hidden, element);
-    add("gate_up", 4 * m.dim * m.ffn_hidden, 4 * m.dim, h, h | h_rms | h_normed, 3 * m.dim + 2 * m.ffn_hidden);
-    add("mlp_residual", 2 * m.ffn_hidden * m.dim, 3 * m.ffn_hidden + 3 * m.dim, h | gate_up, gate_up | swiglu,
-        m.dim + 2 * m.ffn_hidden);
+    const int64_t hidden = m.ffn_hidden / tp;
+    const Tensors h_normed = rows(all, m.dim, element);
+    const Tensors gate_up = rows(all, 2 * hidden, element), swiglu = rows(all, hidden, element);
+    add("gate_up", all * 4 * m.dim * hidden, here * 4 * m.dim, h, h | h_rms | h_normed,
+        here * m.dim + std::max(all * (2 * hidden + 2 * m.dim), all * m.dim + leaves));
+    add("mlp_residual", all * 2 * hidden * m.dim, all * 3 * hidden + here * 3 * m.dim, h | gate_up, gate_up | swiglu,
+        here * m.dim + std::max(all * 2 * hidden, all * hidden + enters));
     return;
   }
 
-  const int64_t k = m.experts_per_token, hidden = k * m.expert_hidden;
+  // Each rank's experts take the choices of all tokens of its tp ranks, cut along the hidden dim; or, over an axis of
+  // their own and at an even load, as many rows as there are choices of this rank's tokens.
+  const int64_t routed = ep > 1 ? all / tp : all;
+  const int64_t k = m.experts_per_token, choices = routed * k;
+  const int64_t hidden = ep > 1 ? m.expert_hidden : m.expert_hidden / tp;
   const bool exact = run.moe.router == MoeSpec::Router::kHfExact;
-  const Tensors scores = rows(m.experts, wide), chosen = rows(k, index), gates = rows(k, wide);
+  const Tensors h_normed = rows(here, m.dim, element);
+  const Tensors scores = rows(here, m.experts, wide), chosen = rows(here, k, index);
+  const Tensors gates = rows(std::max(here, routed), k, wide);
   Tensors router = h | h_rms | scores | chosen;
   if (exact || wide == element) {
     router |= h_normed;
   } else {
-    router |= rows(m.dim, wide) | make(m.experts * m.dim, wide);  // input and weight in the wide dtype
+    router |= rows(here, m.dim, wide) | make(m.experts * m.dim, wide);  // input and weight in the wide dtype
   }
-  if (m.norm_topk_prob) router |= rows(k + 1, wide);  // gates before they are divided by their sum, and the sum
-  add("router", 2 * m.dim * m.experts, 4 * m.dim + 8 * m.experts, h, router, 3 * m.dim + 2 * m.experts);
+  if (m.norm_topk_prob) router |= rows(here, k + 1, wide);  // gates before they are divided by their sum, and the sum
+  add("router", here * 2 * m.dim * m.experts, here * (4 * m.dim + 8 * m.experts), h, router,
+      here * (3 * m.dim + 2 * m.experts));
   always_ = chosen;
 
-  const Tensors dispatched = rows(k * m.dim, element), order = rows(k, index), counts = make(m.experts, index);
-  const Tensors gate_up = rows(2 * hidden, element), swiglu = rows(hidden, element);
-  const Tensors outputs = rows(k * m.dim, element);
-  add("dispatch", 0, 2 * k * m.dim, h | h_normed | gates | chosen, order, (k + 2) * m.dim);
-  add("expert_gate_up", 4 * m.dim * hidden, 0, h | gates | dispatched | counts | order, dispatched | counts,
-      (2 * k + 1) * m.dim + 2 * hidden);
+  const Tensors dispatched = rows(choices, m.dim, element), order = rows(choices, 1, index);
+  const Tensors counts = make(m.experts, index);
+  const Tensors gate_up = rows(choices, 2 * hidden, element), swiglu = rows(choices, hidden, element);
+  const Tensors outputs = rows(choices, m.dim, element);
+  // Rows that travel exist twice for a while: by expert, and by the rank that they come from or go to.
+  const int64_t travelling = ep > 1 ? choices * m.dim : 0;
+  add("dispatch", 0, 2 * choices * m.dim, h | h_normed | gates | chosen, order,
+      2 * here * m.dim + choices * m.dim + std::max(travelling, ep > 1 ? 0 : leaves));
+  add("expert_gate_up", choices * 4 * m.dim * hidden, 0, h | gates | dispatched | counts | order, dispatched | counts,
+      here * m.dim + choices * (2 * m.dim + 2 * hidden));
   // The combination takes its gradient to the wide dtype, a token's row and their product beside it; SwiGLU's backward
   // comes when the outputs are gone.
-  const int64_t in_combination = (k + 2) * m.dim + (wide == element ? 1 : 2 * wide / element) * m.dim;
-  add("expert_residual", 2 * hidden * m.dim, 3 * hidden + 2 * k * m.dim + 2 * m.dim,
+  const int64_t in_combination = choices * m.dim + here * m.dim +
+                                 routed * m.dim * (wide == element ? 2 : 1 + 2 * wide / element) +
+                                 (ep > 1 ? 0 : enters / 2);
+  add("expert_residual", choices * 2 * hidden * m.dim, choices * (3 * hidden + 2 * m.dim) + here * 2 * m.dim,
       h | gates | counts | order | gate_up, gates | counts | order | gate_up | swiglu | outputs,
-      std::max(in_combination, 2 * hidden - (k - 1) * m.dim));
+      std::max({in_combination, choices * 2 * hidden + here * m.dim - choices * m.dim,
+                here * m.dim + choices * m.dim + travelling - choices * m.dim}));
 }
 
 int64_t BlockCost::bytes_of(Tensors tensors) const {
@@ -150,9 +174,9 @@ int64_t BlockCost::all_bytes() const {
   return bytes_of(tensors);
 }
 
-int64_t BlockCost::backward_bytes(const KeptResults& kept) const {
+std::vector<int64_t> BlockCost::backward_bytes(const KeptResults& kept) const {
   Tensors stay = always_, group = 0;  // of the segments up to this one
-  int64_t most = 0;
+  std::vector<int64_t> bytes;
   for (size_t i = 0; i < segments_.size(); ++i) {
     const Segment& segment = segments_[i];
     if (kept.contains(segment.name)) {
@@ -162,9 +186,9 @@ int64_t BlockCost::backward_bytes(const KeptResults& kept) const {
       if (i == 0 || kept.contains(segments_[i - 1].name)) stay |= segment.takes;
       group |= segment.saves;
     }
-    most = std::max(most, bytes_of(stay | group) + segment.gradients);
+    bytes.push_back(bytes_of(stay | group) + segment.gradients);
   }
-  return most;
+  return bytes;
 }
 
 double BlockCost::recomputed_flops(const KeptResults& kept) const {

@@ -28,7 +28,9 @@ std::span<const std::string_view> op_results();
 // Of each layer, as run.activation_checkpoint says. REQUIRES: check_rules(run) is empty.
 std::vector<KeptResults> kept_results(const RunSpec& run);
 
-// What one block makes and does for one microbatch on one rank.
+// What one block makes and does for one microbatch on one rank: under tensor parallelism with its heads and hidden
+// features of all tokens and, between the cut layers, its piece of the sequence; under expert parallelism with as many
+// rows as its own tokens' choices, which is what it receives when the load is even.
 class BlockCost {
  public:
   explicit BlockCost(const RunSpec& run);
@@ -38,9 +40,9 @@ class BlockCost {
   int64_t kept_bytes(const KeptResults& kept) const;
   int64_t all_bytes() const;  // kept_bytes of all results: no recomputation
 
-  // The most bytes of the block while its backward is under way: what still stays, one group run again, and the
-  // gradients of activations (those of weights not).
-  int64_t backward_bytes(const KeptResults& kept) const;
+  // The most bytes of the block while the backward of each of its segments is under way, by segment: what still stays,
+  // one group run again, and the gradients of activations (those of weights not).
+  std::vector<int64_t> backward_bytes(const KeptResults& kept) const;
 
   // FLOPs of running again what is not kept: a product of [m, k] and [k, n] is 2 m k n, attention half its square, and
   // anything else one for each element that it reads or writes.

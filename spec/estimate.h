@@ -6,21 +6,23 @@
 
 namespace qwen3::spec {
 
-// N parameters, S ranks on the shard axis, `element` bytes of the compute dtype. A unit is the embedding, a block or
-// the head. Not counted: collectives' buffers, the mask of packed documents, the process itself.
+// What a rank holds at the fullest moment of a step, by kind, in bytes. Of the ranks it is the one that holds most;
+// experts are thought to be chosen evenly. Not counted: the mask of packed documents, buffers of a collective's back
+// end, the process itself.
 struct BytesPerRank {
-  // Float32 master shard, 4 N / S, and whole weights in the compute dtype: all N when S is 1 or weights stay after
-  // forward, else the largest two units that live at once (the one in use and the one prefetched).
+  // This rank's shards in the state's dtype and, where compute has another, in that as well; the whole weights (or what
+  // tensor and expert parallelism leave of them) that are gathered, and those that are being gathered.
   int64_t parameters = 0;
-  // Float32: the sharded sum, 4 N / S (in ordered mode log2(K) + 1 of them), and one whole unit before its reduction.
+  // The step's sums so far: of ordered mode several of each. Of the unit whose backward is under way the leaves'
+  // gradients, and what is exchanged of the unit before.
   int64_t gradients = 0;
-  int64_t moments = 0;  // two float32 shards, 8 N / S
-  // Of one microbatch, at the fuller of two moments. In the loss: what all blocks keep for backward, as
-  // run.activation_checkpoint says (spec/activation_checkpoint.h), and the head's chunk of logits with their
-  // logarithms. Or in a block's backward: what the blocks before it keep, what is run again, and the gradients of its
-  // activations.
+  int64_t moments = 0;  // two shards in the state's dtype
+  // Of one microbatch: what the blocks keep for backward, as run.activation_checkpoint says
+  // (spec/activation_checkpoint.h), and what the moment itself needs: a chunk of logits, or what is run again and the
+  // gradients of activations.
   int64_t activations = 0;
-  int64_t total() const { return parameters + gradients + moments + activations; }
+
+  int64_t peak() const { return parameters + gradients + moments + activations; }
 };
 
 BytesPerRank estimate_bytes_per_rank(const RunSpec& run);

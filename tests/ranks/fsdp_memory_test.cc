@@ -1,20 +1,14 @@
 // What a rank of a sharded run holds at most, as the counting allocator sees it. Every rank is a process of its own:
 // the allocator counts a process.
-#include <ATen/Parallel.h>
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
-#include <cstdlib>
 #include <string>
-#include <vector>
 
 #include "kernels/cpu/recycling_allocator.h"
 #include "spec/estimate.h"
+#include "tests/ranks/rank_processes.h"
 #include "tests/ranks/run_ranks.h"
 #include "tests/ranks/tiny_run.h"
 #include "worker/rank/trainer.h"
@@ -43,81 +37,27 @@ spec::RunSpec run_of(bool reshard) {
   return run;
 }
 
-// Two pipes to a child: lines it writes, lines it reads.
-struct Child {
-  pid_t pid;
-  FILE* from;
-  FILE* to;
-};
-
-// This very test binary as rank `rank`: runs ARankOfItsOwn below and nothing else.
-Child start_rank(int64_t rank, bool reshard) {
-  std::array<int, 2> up, down;
-  if (pipe(up.data()) != 0 || pipe(down.data()) != 0) throw std::runtime_error("pipe");
-  const pid_t pid = fork();
-  if (pid == 0) {
-    dup2(down[0], STDIN_FILENO);
-    dup2(up[1], 3);
-    dup2(open("/dev/null", O_WRONLY), STDOUT_FILENO);  // its report would repeat this one's
-    setenv("QWEN3_TEST_RANK", std::to_string(rank).c_str(), 1);
-    setenv("QWEN3_TEST_RESHARD", reshard ? "1" : "0", 1);
-    execl("/proc/self/exe", "fsdp_memory_test", "--gtest_filter=FsdpMemory.ARankOfItsOwn", nullptr);
-    _exit(127);
-  }
-  close(up[1]);
-  close(down[0]);
-  return {pid, fdopen(up[0], "r"), fdopen(down[1], "w")};
-}
-
-int64_t number_from(FILE* file) {
-  long long number = -1;
-  return std::fscanf(file, "%lld", &number) == 1 ? number : -1;
-}
-
 // The most bytes that any rank had.
 int64_t peak_of(bool reshard) {
-  std::vector<Child> ranks;
-  for (int64_t rank = 0; rank < kRanks; ++rank) ranks.push_back(start_rank(rank, reshard));
-  const int64_t port = number_from(ranks[0].from);
-  for (int64_t rank = 1; rank < kRanks; ++rank) {
-    std::fprintf(ranks[static_cast<size_t>(rank)].to, "%lld\n", static_cast<long long>(port));
-    std::fflush(ranks[static_cast<size_t>(rank)].to);
-  }
   int64_t most = 0;
-  for (const Child& child : ranks) {
-    most = std::max(most, number_from(child.from));
-    std::fclose(child.from);
-    std::fclose(child.to);
-    int status = 0;
-    waitpid(child.pid, &status, 0);
-    EXPECT_EQ(status, 0);
+  for (const auto& reports : run_rank_processes(kRanks, "FsdpMemory.ARankOfItsOwn", reshard ? "reshard" : "never")) {
+    EXPECT_EQ(reports.size(), 1u);
+    for (const int64_t peak : reports) most = std::max(most, peak);
   }
   return most;
 }
 
 TEST(FsdpMemory, ARankOfItsOwn) {
-  const char* number = std::getenv("QWEN3_TEST_RANK");
-  if (number == nullptr) GTEST_SKIP() << "a rank of the other tests, which start it";
-  const int64_t rank = std::atoll(number);
-  FILE* out = fdopen(3, "w");
-  at::set_num_threads(1);
-  kernels::install_recycling_allocator();
-  std::shared_ptr<parallel::Rendezvous> store;
-  if (rank == 0) {
-    store = parallel::Rendezvous::host(0, kRanks, "memory");
-    std::fprintf(out, "%d\n", store->port());
-    std::fflush(out);
-  } else {
-    store = parallel::Rendezvous::join("127.0.0.1:" + std::to_string(number_from(stdin)), kRanks, "memory");
-  }
-  const spec::RunSpec run = run_of(std::string(std::getenv("QWEN3_TEST_RESHARD")) == "1");
-  const parallel::DeviceMesh mesh(run.mesh, rank, store.get());
+  const auto here = ThisRank::find();
+  if (here == nullptr) GTEST_SKIP() << "a rank of the other tests, which start it";
+  const spec::RunSpec run = run_of(here->argument() == "reshard");
+  const auto store = here->rendezvous("memory");
+  const parallel::DeviceMesh mesh(run.mesh, here->rank(), store.get());
   rank::Trainer trainer(run, mesh, {std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab), nullptr});
   kernels::reset_peak();
   trainer.step(1, {});
   trainer.step(2, {});
-  std::fprintf(out, "%lld\n", static_cast<long long>(kernels::peak_bytes()));
-  std::fclose(out);
+  here->report(kernels::peak_bytes());
 }
 
 TEST(FsdpMemory, IsShardsTwoGatheredUnitsAndOneUnitsGradients) {

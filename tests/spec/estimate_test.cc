@@ -39,67 +39,90 @@ TEST(Estimate, ACheckpointHoldsWeightsAndTwoMomentsInFloat32) {
   EXPECT_EQ(checkpoint_bytes(*find_flavor("0.6B")), 12 * 596'049'920LL);
 }
 
+// debugmodel: a block has 3,932,928 parameters, embedding and head share 524,288.
+constexpr int64_t kAll = 31'987'968, kBlock = 3'932'928, kTable = 2048 * 256;
+// What a block keeps for a token, in float32: two norms, projections before and after norm and rotation, attention's
+// output and its statistics, gate, up and their product.
+constexpr int64_t kBlockValues = 2 * (2 * 256 + 1) + 3072 + 24 + 4096 + 2048 + 16 + 3 * 3072;
+
 TEST(Estimate, OneRankHoldsTheWholeModel) {
   const BytesPerRank bytes = estimate_bytes_per_rank(run_of("debugmodel", 1, Precision::kFloat32));
-  EXPECT_EQ(bytes.parameters, 4 * 31'987'968LL + 4 * 31'987'968LL);
-  EXPECT_EQ(bytes.moments, 8 * 31'987'968LL);
-  // One block of 3,932,928 parameters is the largest unit (the embedding has 524,288).
-  EXPECT_EQ(bytes.gradients, 4 * 31'987'968LL + 4 * 3'932'928LL);
-  // 512 tokens: 8 blocks, the last one's output and the rotation's angles; the fullest moment is the backward of an
-  // MLP, with the gradients of its output, gate and up.
-  constexpr int64_t kBlockValues = 2 * (2 * 256 + 1) + 3072 + 24 + 4096 + 2048 + 16 + 3 * 3072;
-  EXPECT_EQ(bytes.activations, 4LL * 512 * (8 * kBlockValues + 256 + 128 + 256 + 2 * 3072));
-  EXPECT_EQ(bytes.total(), bytes.parameters + bytes.gradients + bytes.moments + bytes.activations);
+  EXPECT_EQ(bytes.parameters, 4 * kAll);  // the masters are what forward reads
+  EXPECT_EQ(bytes.moments, 8 * kAll);
+  EXPECT_EQ(bytes.peak(), bytes.parameters + bytes.gradients + bytes.moments + bytes.activations);
+  // The fullest moment of the first microbatch is the backward of the last block's MLP: head, last norm and w2 have
+  // gradients. With activations of all blocks no later moment is fuller: what a block adds in gradients (15 MiB) is
+  // less than what it frees (36 MiB).
+  EXPECT_EQ(bytes.gradients, 4 * (kTable + 256 + 256 * 3072));
+  // 512 tokens: 8 blocks, the rotation's angles, and the gradients of the block's output, gate and up.
+  EXPECT_EQ(bytes.activations, 4LL * 512 * (8 * kBlockValues + 128 + 256 + 2 * 3072));
 }
 
-TEST(Estimate, AMixtureOfExpertsHoldsAllExpertsAndTheActivationsOfThoseChosen) {
-  const BytesPerRank bytes = estimate_bytes_per_rank(run_of("debugmodel_moe", 4, Precision::kBfloat16));
-  constexpr int64_t kAll = 315'758'848, kTable = 2048 * 256, kBlock = (kAll - 2 * kTable - 256) / 8;
-  EXPECT_EQ(bytes.parameters, 4 * kAll / 4 + 2 * 2 * kBlock);
-  EXPECT_EQ(bytes.gradients, 4 * kAll / 4 + 4 * kBlock);
+TEST(Estimate, FewTokensLeaveGradientsAsTheLargestPart) {
+  RunSpec run = run_of("debugmodel", 1, Precision::kFloat32);
+  run.data.seq_len = 8;
+  // In the end every gradient is there: those of the blocks added up, and the two of the tied table.
+  EXPECT_EQ(estimate_bytes_per_rank(run).gradients, 4 * (kAll + kTable));
+}
+
+TEST(Estimate, ShardingDividesTheStateAndGathersTwoUnits) {
+  RunSpec run = run_of("debugmodel", 4, Precision::kBfloat16);
+  run.data.seq_len = 8;
+  const BytesPerRank bytes = estimate_bytes_per_rank(run);
   EXPECT_EQ(bytes.moments, 8 * kAll / 4);
-  // 512 tokens, 8 of 64 experts of 768 each. Attention: input, norm, projections, q, k, v, output, statistics. Router:
-  // input, statistics and norm in float32, scores, choices, gates before and after their sum. Experts: rows in and out,
-  // gate, up and their product, order and gates; and the router's weight in float32, and counts.
-  constexpr int64_t kAttention = 2 * (2 * 256 + 3072 + 4096 + 2048) + 4 * (1 + 24 + 16);
-  constexpr int64_t kRouter = 2 * 256 + 4 * (1 + 256 + 64 + 9 + 8) + 8 * 8;
-  constexpr int64_t kExperts = 2 * (2 * 8 * 256 + 3 * 6144) + 8 * 8;
-  constexpr int64_t kOfBlock = 512 * (kAttention + kRouter + kExperts) + 64 * (4 * 256 + 8);
-  // The fullest moment is the loss: logits in bfloat16, float32 and as logarithms, normed rows and their gradient.
-  EXPECT_EQ(bytes.activations, 8 * kOfBlock + 512 * (2 * 256 + 4 * 128 + 2048 * (2 + 4 + 4) + 2 * 2 * 256));
+  // Float32 and bfloat16 shards; the tied table stays gathered, and a block is while the next one's pieces come.
+  EXPECT_EQ(bytes.parameters, (4 + 2) * kAll / 4 + 2 * (kTable + 256) + 2 * 2 * kBlock);
+}
+
+TEST(Estimate, WeightsThatStayAfterForwardAreCountedWhole) {
+  RunSpec run = run_of("debugmodel", 4, Precision::kBfloat16);
+  run.reshard_after_forward = false;
+  EXPECT_EQ(estimate_bytes_per_rank(run).parameters, (4 + 2) * kAll / 4 + 2 * kAll);
+}
+
+TEST(Estimate, TensorParallelismDividesMatricesActivationsAndLogitsButNotNorms) {
+  RunSpec run = run_of("debugmodel", 1, Precision::kFloat32);
+  run.mesh.degrees = {1, 1, 1, 1, 4};
+  const BytesPerRank bytes = estimate_bytes_per_rank(run);
+  constexpr int64_t kNorms = 8 * (2 * 256 + 2 * 128) + 256;
+  EXPECT_EQ(bytes.moments, 8 * ((kAll - kNorms) / 4 + kNorms));
+  // Norms, and what they read, are of a quarter of the tokens; the normed rows are gathered.
+  constexpr int64_t kPiece = 128 * 2 * (256 + 1) + 512 * 2 * 256;
+  EXPECT_EQ(BlockCost(run).all_bytes(), 4 * (kPiece + 512 * (3072 + 24 + 4096 + 2048 + 16 + 3 * 3072) / 4));
+  run.sequence_parallel = false;
+  EXPECT_EQ(BlockCost(run).all_bytes(), 4 * 512 * (2 * (2 * 256 + 1) + (3072 + 24 + 4096 + 2048 + 16 + 3 * 3072) / 4));
+}
+
+TEST(Estimate, ExpertParallelismDividesTheExpertsAndNotTheRowsOfARank) {
+  RunSpec run = run_of("debugmodel_moe", 4, Precision::kFloat32);
+  const int64_t rows = BlockCost(run).all_bytes();
+  const int64_t moments = estimate_bytes_per_rank(run).moments;
+  run.mesh.ep = 4;
+  EXPECT_EQ(BlockCost(run).all_bytes(), rows);
+  EXPECT_EQ(estimate_bytes_per_rank(run).moments, moments);  // sharded by others instead
+  run.mesh.degrees = {1, 1, 1, 1, 4};                        // the experts alone are divided
+  constexpr int64_t kExperts = 8LL * 64 * 3 * 256 * 768, kRouters = 8LL * 64 * 256, kNorms = 8 * 768 + 256;
+  constexpr int64_t kModel = 315'758'848;
+  EXPECT_EQ(estimate_bytes_per_rank(run).moments, 8 * ((kModel - kRouters - kNorms) / 4 + kRouters + kNorms));
+  static_assert(kExperts < kModel);
 }
 
 TEST(Estimate, RecomputedBlocksKeepTheirInputsAndOneIsWholeAtATime) {
   RunSpec run = run_of("debugmodel", 1, Precision::kFloat32);
   const int64_t none = estimate_bytes_per_rank(run).activations;
   const int64_t block = BlockCost(run).all_bytes();
-  run.activation_checkpoint.mode = ActivationCheckpoint::Mode::kFull;
-  EXPECT_EQ(estimate_bytes_per_rank(run).activations, none - 7 * (block - 4 * 512 * 256));
   run.activation_checkpoint.mode = ActivationCheckpoint::Mode::kSelective;  // the second, fourth, sixth and last block
   EXPECT_EQ(estimate_bytes_per_rank(run).activations, none - 3 * (block - 4 * 512 * 256));
 }
 
-TEST(Estimate, ShardingDividesTheStateAndGathersTwoUnits) {
-  const BytesPerRank bytes = estimate_bytes_per_rank(run_of("0.6B", 2, Precision::kBfloat16));
-  const int64_t shard = 596'049'920 / 2;
-  const int64_t table = 151936LL * 1024;  // larger than a block
-  const int64_t block = (596'049'920 - table - 1024) / 28;
-  EXPECT_EQ(bytes.parameters, 4 * shard + 2 * (block + table));
-  EXPECT_EQ(bytes.gradients, 4 * shard + 4 * table);
-  EXPECT_EQ(bytes.moments, 8 * shard);
-}
-
-TEST(Estimate, WeightsThatStayAfterForwardAreCountedWhole) {
-  RunSpec run = run_of("0.6B", 2, Precision::kBfloat16);
-  run.reshard_after_forward = false;
-  EXPECT_EQ(estimate_bytes_per_rank(run).parameters, 4 * 596'049'920LL / 2 + 2 * 596'049'920LL);
-}
-
 TEST(Estimate, OrderedModeHoldsAPartialSumPerLevelOfItsTree) {
   RunSpec run = run_of("debugmodel", 1, Precision::kFloat32);
-  run.ordered = true;
-  run.microbatches_per_rank = 4;  // log2(4) + 1 = 3 partial sums
-  EXPECT_EQ(estimate_bytes_per_rank(run).gradients, 3 * 4 * 31'987'968LL + 4 * 3'932'928LL);
+  run.data.seq_len = 8;
+  run.microbatches_per_rank = 4;
+  const int64_t fast = estimate_bytes_per_rank(run).gradients;
+  run.ordered = true;  // before the fourth microbatch the sums of the first two and the third's
+  // Each of the tied table's two uses has sums of its own, and the fourth's gradients join the first block's sums last.
+  EXPECT_GT(estimate_bytes_per_rank(run).gradients, fast + 4 * kAll);
 }
 
 }  // namespace
