@@ -117,7 +117,7 @@ struct RunSpec {
   bool ordered = false;
   int64_t step_delay_ms = 0;
   int64_t state_digest_freq = 0;  // 0: no step report has a digest
-  int64_t threads_per_rank = 0;  // 0: not decided
+  int64_t threads_per_rank = 0;   // 0: not decided
 };
 
 }  // namespace qwen3::spec
