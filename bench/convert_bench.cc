@@ -15,7 +15,7 @@
 #include "checkpoint/convert.h"
 #include "checkpoint/float_conversion.h"
 #include "checkpoint/hf/export.h"
-#include "checkpoint/hf/names.h"
+#include "spec/parameters.h"
 
 namespace {
 
@@ -26,7 +26,7 @@ namespace ckpt = qwen3::checkpoint;
 class RandomSource : public ckpt::TensorSource {
  public:
   explicit RandomSource(const spec::ModelShape& model) : model_(model) {
-    for (ckpt::Parameter& p : ckpt::parameters(model)) {
+    for (spec::ParameterShape& p : spec::parameters(model)) {
       tensors_.push_back({std::move(p.name), std::move(p.shape), ckpt::Dtype::kBfloat16});
     }
   }

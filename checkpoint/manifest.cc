@@ -16,10 +16,6 @@ constexpr int64_t kMaxManifestBytes = int64_t{256} << 20;
 
 std::string quoted(const std::string& name) { return absl::StrCat("tensor \"", absl::CEscape(name), "\": "); }
 
-std::string text_of(const spec::Box& box) {
-  return absl::StrCat("[", absl::StrJoin(box.shape, ","), "] from [", absl::StrJoin(box.begin, ","), "]");
-}
-
 // Slices, in the order of their begins, must cover the tensor's elements exactly once: no two have one in common, and
 // their sizes add up.
 absl::Status check_cover(const std::string& name, const TensorRecord& tensor) {
@@ -106,6 +102,10 @@ absl::Status add_tensor(const std::string& name, const TensorRecord& part, Tenso
 }
 
 }  // namespace
+
+std::string text_of(const spec::Box& box) {
+  return absl::StrCat("[", absl::StrJoin(box.shape, ","), "] from [", absl::StrJoin(box.begin, ","), "]");
+}
 
 int64_t row_count(const std::vector<int64_t>& shape) { return shape.empty() ? 1 : shape[0]; }
 

@@ -56,6 +56,9 @@ struct Manifest {
 
 inline constexpr const char* kManifestName = "manifest.json";
 
+// "[3,4] from [0,2]", for messages.
+std::string text_of(const spec::Box& box);
+
 // Rows of a global shape: its first size; 1 for a scalar.
 int64_t row_count(const std::vector<int64_t>& shape);
 

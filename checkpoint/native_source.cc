@@ -8,6 +8,7 @@
 #include "checkpoint/float_conversion.h"
 #include "checkpoint/hf/names.h"
 #include "checkpoint/problems.h"
+#include "spec/parameters.h"
 
 namespace qwen3::checkpoint {
 namespace {
@@ -51,7 +52,7 @@ absl::Status NativeSource::match() {
   const auto& stored = manifest().tensors;
   Problems problems;
   std::unordered_map<std::string, bool> wanted;
-  for (Parameter& parameter : parameters(model_)) {
+  for (spec::ParameterShape& parameter : spec::parameters(model_)) {
     const std::string name = stored_name(parameter.name);
     wanted[name] = true;
     const auto found = stored.find(name);

@@ -106,16 +106,14 @@ absl::Status Reader::read_box(const std::string& tensor, const spec::Box& box, s
   const auto found = manifest_.tensors.find(tensor);
   if (found == manifest_.tensors.end()) return absl::NotFoundError(absl::StrCat(where, "not in this checkpoint"));
   const TensorRecord& record = found->second;
-  const std::string asked =
-      absl::StrCat("[", absl::StrJoin(box.shape, ","), "] from [", absl::StrJoin(box.begin, ","), "]");
   if (!spec::is_inside(box, record.shape)) {
     return absl::OutOfRangeError(
-        absl::StrCat(where, "asked for ", asked, ", but it is [", absl::StrJoin(record.shape, ","), "]"));
+        absl::StrCat(where, "asked for ", text_of(box), ", but it is [", absl::StrJoin(record.shape, ","), "]"));
   }
   const int64_t size = item_size(record.dtype);
   if (static_cast<int64_t>(into.size()) != box.numel() * size) {
     return absl::InvalidArgumentError(
-        absl::StrCat(where, asked, " has ", box.numel() * size, " bytes, got room for ", into.size()));
+        absl::StrCat(where, text_of(box), " has ", box.numel() * size, " bytes, got room for ", into.size()));
   }
   for (const Slice& slice : record.slices) {
     const std::vector<spec::Transfer> runs = spec::transfers(slice.box, box);

@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "model/precision.h"
-#include "spec/estimate.h"
 
 namespace qwen3::model {
 namespace {
@@ -80,8 +79,6 @@ at::Tensor cross_entropy_chunk(at::Tensor& logits, const at::Tensor& labels, dou
   }
   return loss;
 }
-
-int64_t head_chunk_tokens(int64_t vocab) { return spec::head_chunk_tokens(vocab); }
 
 at::Tensor head_loss(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels, double scale,
                      int64_t chunk_tokens, const ChunkLoss& chunk_loss) {

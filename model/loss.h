@@ -9,9 +9,6 @@ namespace qwen3::model {
 
 inline constexpr int64_t kIgnoreIndex = -100;
 
-// Tokens that a chunk of the head should take: spec::head_chunk_tokens.
-int64_t head_chunk_tokens(int64_t vocab);
-
 // The loss of one chunk of tokens: logits [C, V], or as many of their columns as are here, and labels [C] -> the sum of
 // the token losses, a scalar. With `want_gradient`, logits become d(scale * sum) / d(logits).
 using ChunkLoss =

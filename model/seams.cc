@@ -9,6 +9,7 @@
 #include "model/embedding.h"
 #include "model/loss.h"
 #include "model/parameter.h"
+#include "spec/estimate.h"
 
 namespace qwen3::model {
 namespace {
@@ -20,7 +21,8 @@ std::vector<at::Tensor> plain_linears(const at::Tensor& x, std::initializer_list
 }
 
 at::Tensor plain_head_loss(const at::Tensor& hidden, const Parameter& weight, const at::Tensor& labels, double scale) {
-  return head_loss(hidden.flatten(0, 1), weight.weight, labels.flatten(), scale, head_chunk_tokens(weight.shape[0]));
+  return head_loss(hidden.flatten(0, 1), weight.weight, labels.flatten(), scale,
+                   spec::head_chunk_tokens(weight.shape[0]));
 }
 
 at::Tensor plain_chain(size_t, const at::Tensor& x, std::vector<Segment> segments) {

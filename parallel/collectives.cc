@@ -13,6 +13,7 @@
 #include "model/precision.h"
 #include "parallel/ordered_sum.h"
 #include "parallel/process_group_impl.h"
+#include "spec/layout.h"
 
 namespace qwen3::parallel {
 namespace {
@@ -161,6 +162,18 @@ at::Tensor all_gather(const at::Tensor& x, int64_t dim, const MeshAxis& axis) {
   if (axis.size() == 1) return x;
   dim = at::maybe_wrap_dim(dim, x.dim());
   return all_gather(x, axis).movedim(0, dim).flatten(dim, dim + 1);
+}
+
+at::Tensor all_gather_uneven(const at::Tensor& piece, int64_t dim, int64_t total, const MeshAxis& axis) {
+  dim = at::maybe_wrap_dim(dim, piece.dim());
+  const int64_t missing = spec::shard_rows(total, axis.size(), 0).size() - piece.size(dim);
+  at::Tensor padded = piece;
+  if (missing > 0) {
+    std::vector<int64_t> pad(static_cast<size_t>(2 * (piece.dim() - dim)), 0);  // two for each dim, the last dim first
+    pad.back() = missing;
+    padded = at::constant_pad_nd(piece, pad);
+  }
+  return all_gather(padded, dim, axis).narrow(dim, 0, total);
 }
 
 at::Tensor sum_of_ranks(const at::Tensor& rows) {

@@ -38,6 +38,7 @@ Pending start_all_to_all(const at::Tensor& output, const at::Tensor& input, cons
 // Rows are slices along dim 0 of one size on all ranks; any number of them, also none. Both contiguous, same dtype.
 Pending start_all_to_all(const at::Tensor& output, const at::Tensor& input, std::vector<int64_t> receive,
                          std::vector<int64_t> send, const MeshAxis& axis);
+
 // output [size, ...], by rank, is every rank's input [...] on rank `root`; elsewhere nothing is written and it may be
 // undefined. Both contiguous, same dtype.
 Pending start_gather(const at::Tensor& output, const at::Tensor& input, int64_t root, const MeshAxis& axis);
@@ -50,6 +51,10 @@ at::Tensor all_gather(const at::Tensor& x, const MeshAxis& axis);
 
 // x: any shape -> every rank's x behind each other along `dim`, by rank.
 at::Tensor all_gather(const at::Tensor& x, int64_t dim, const MeshAxis& axis);
+
+// The same where `total` along `dim` is cut as spec::shard_rows does, so that the last pieces may be shorter, or empty:
+// they travel padded.
+at::Tensor all_gather_uneven(const at::Tensor& piece, int64_t dim, int64_t total, const MeshAxis& axis);
 
 // Sums over the axis, added here as a tree in rank order (tree_sum_), in float32 or wider whatever the dtype, and
 // rounded once; integers exactly. So all ranks hold the same bits. The result has the dtype of x, and storage of its

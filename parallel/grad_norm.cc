@@ -63,30 +63,30 @@ double ordered_square_sum(const ShardedModel& model) {
     for (int64_t r = 0; r < replica.size(); ++r) most = std::max(most, rows_in(box_on(tensor, r)));
     return most;
   };
+  std::vector<int64_t> slots;  // by tensor
   int64_t rows = 0;
-  for (const ShardedTensor* tensor : model.tensors()) rows += most_rows(*tensor);
+  for (const ShardedTensor* tensor : model.tensors()) rows += slots.emplace_back(most_rows(*tensor));
   const at::Tensor mine = at::zeros({rows}, at::kDouble);
   int64_t offset = 0;
-  for (const ShardedTensor* tensor : model.tensors()) {
-    if (tensor->owned && !tensor->box.empty()) {
-      const at::Tensor sums = row_square_sums(rows_of(*tensor));
-      mine.narrow(0, offset, sums.numel()).copy_(sums);
-    }
-    offset += most_rows(*tensor);
+  for (size_t i = 0; i < slots.size(); offset += slots[i++]) {
+    const ShardedTensor& tensor = *model.tensors()[i];
+    if (!tensor.owned || tensor.box.empty()) continue;
+    const at::Tensor sums = row_square_sums(rows_of(tensor));
+    mine.narrow(0, offset, sums.numel()).copy_(sums);
   }
   const at::Tensor all = all_gather(mine, replica);  // [ranks, rows]
   double sum = 0;
   offset = 0;
-  for (const ShardedTensor* tensor : model.tensors()) {
-    std::vector<double> by_row(static_cast<size_t>(rows_in(spec::whole_box(tensor->layout.shape))), 0.0);
+  for (size_t i = 0; i < slots.size(); offset += slots[i++]) {
+    const ShardedTensor& tensor = *model.tensors()[i];
+    std::vector<double> by_row(static_cast<size_t>(rows_in(spec::whole_box(tensor.layout.shape))), 0.0);
     for (int64_t r = 0; r < replica.size(); ++r) {
       const double* sums = all.const_data_ptr<double>() + r * rows + offset;
-      for (const spec::Transfer& run : row_runs(*tensor, box_on(*tensor, r))) {
-        for (int64_t i = 0; i < run.count; ++i) by_row[static_cast<size_t>(run.to + i)] += sums[run.from + i];
+      for (const spec::Transfer& run : row_runs(tensor, box_on(tensor, r))) {
+        for (int64_t k = 0; k < run.count; ++k) by_row[static_cast<size_t>(run.to + k)] += sums[run.from + k];
       }
     }
     for (const double of_row : by_row) sum += of_row;
-    offset += most_rows(*tensor);
   }
   return sum;
 }

@@ -5,6 +5,8 @@
 #include <tuple>
 #include <utility>
 
+#include "spec/units.h"
+
 namespace qwen3::spec {
 namespace {
 
@@ -58,8 +60,8 @@ BlockCost::BlockCost(const RunSpec& run) {
   const int64_t tp = run.mesh.degree(Axis::kTp), ep = run.mesh.ep;
   const int64_t all = run.data.local_batch_size * run.data.seq_len;  // tokens of the microbatch
   const int64_t here = run.sequence_parallel ? all / tp : all;       // between what tensor parallelism cuts
-  const int64_t element = run.precision == Precision::kBfloat16 ? 2 : run.precision == Precision::kFloat32 ? 4 : 8;
-  const int64_t wide = std::max<int64_t>(element, 4);  // of statistics, scores and gates
+  const int64_t element = compute_bytes(run);
+  const int64_t wide = state_bytes(run);  // also of statistics, scores and gates
   const int64_t index = 8;
   const int64_t heads = m.heads / tp, kv_heads = m.kv_heads / tp, q = heads * m.head_dim, kv = kv_heads * m.head_dim;
 

@@ -36,7 +36,8 @@ class StepMemory {
         replicas_(degree_of(run.mesh, LayoutAxis::kReplicate)),
         last_layer_(run.model.layers + 1),
         cost_(run) {
-    for (const UnitSize& size : unit_sizes(run)) {
+    const std::vector<UnitSize> sizes = unit_sizes(run);
+    for (const UnitSize& size : sizes) {
       Unit unit{.layer = size.layer,
                 .is_sharded = size.ranks > 1,
                 .gathered = element_ * size.ranks * size.shard(),
@@ -60,8 +61,7 @@ class StepMemory {
       shards_ += size.shard() * (state_ + (element_ == state_ ? 0 : element_));
       moments_ += 2 * state_ * size.shard();
     }
-    const auto first = unit_sizes(run).front().tensors.front();
-    table_ = element_ * first.piece;
+    table_ = element_ * sizes.front().tensors.front().piece;
     norm_ = element_ * run.model.dim;
     const int64_t tp = degree_of(run.mesh, LayoutAxis::kTp);
     tokens_ = run.data.local_batch_size * run.data.seq_len;

@@ -7,8 +7,6 @@
 namespace qwen3::spec {
 namespace {
 
-constexpr int64_t kSlotMultiple = 16;
-
 int64_t padded(int64_t elements) { return (elements + kSlotMultiple - 1) / kSlotMultiple * kSlotMultiple; }
 
 template <typename Size>

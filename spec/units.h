@@ -15,6 +15,9 @@ int64_t compute_bytes(const RunSpec& run);
 int64_t state_bytes(const RunSpec& run);
 int64_t travel_bytes(const RunSpec& run);
 
+// Elements that the flat tensors of a shard are padded to a multiple of: a cache line of float32.
+inline constexpr int64_t kSlotMultiple = 16;
+
 // In elements.
 struct TensorSize {
   std::string name;   // "layers.3.attention.wq.weight"

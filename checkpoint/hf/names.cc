@@ -127,21 +127,6 @@ std::optional<HfTarget> find_expert(const spec::ModelShape& model, std::string_v
 
 }  // namespace
 
-std::vector<Parameter> parameters(const spec::ModelShape& model) {
-  std::vector<Parameter> list;
-  const auto add = [&](std::string name, const Row& row) {
-    list.push_back({std::move(name), shape_of(model, row.dims)});
-  };
-  add(std::string(kEmbedding.ours), kEmbedding);
-  const std::vector<Row> rows = rows_of_layer(model);
-  for (int64_t layer = 0; layer < model.layers; ++layer) {
-    for (const Row& row : rows) add(absl::StrCat("layers.", layer, ".", view(row.ours)), row);
-  }
-  add(std::string(kNorm.ours), kNorm);
-  if (!model.tied) add(std::string(kHead.ours), kHead);
-  return list;
-}
-
 std::string hf_name(const std::string& parameter) {
   for (const Row& row : {kEmbedding, kNorm, kHead}) {
     if (parameter == row.ours) return std::string(row.theirs);

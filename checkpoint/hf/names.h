@@ -11,15 +11,6 @@
 
 namespace qwen3::checkpoint {
 
-// A parameter of the model, named as torchtitan does, without "model." of our checkpoints.
-struct Parameter {
-  std::string name;
-  std::vector<int64_t> shape;
-};
-
-// All parameters, in the order of the layers. A tied head is none.
-std::vector<Parameter> parameters(const spec::ModelShape& model);
-
 // "layers.3.attention.wq.weight" -> "model.layers.3.self_attn.q_proj.weight"; empty: no such parameter, or one that
 // Hugging Face cuts into its experts.
 std::string hf_name(const std::string& parameter);
@@ -50,7 +41,7 @@ struct HfTarget {
     kIgnored    // rotary frequencies of old exports: computed, not stored
   };
   Kind kind = kIgnored;
-  size_t parameter = 0;  // index in parameters(model)
+  size_t parameter = 0;  // index in spec::parameters(model), whose order the table here follows
   size_t second = 0;
   int64_t expert = 0;
   std::vector<int64_t> shape;  // it must have; of kIgnored any

@@ -16,6 +16,7 @@
 #include "checkpoint/problems.h"
 #include "checkpoint/reader.h"
 #include "spec/hf_config.h"
+#include "spec/parameters.h"
 
 namespace qwen3::checkpoint {
 namespace {
@@ -40,7 +41,7 @@ class HfReader::Builder {
   explicit Builder(HfReader& reader) : reader_(reader) {}
 
   absl::Status build(const HfWeights& weights) {
-    for (Parameter& parameter : parameters(reader_.model_)) {
+    for (spec::ParameterShape& parameter : spec::parameters(reader_.model_)) {
       reader_.tensors_.push_back({std::move(parameter.name), std::move(parameter.shape)});
     }
     reader_.places_.resize(reader_.tensors_.size());
@@ -219,15 +220,13 @@ absl::Status HfReader::read_box(std::string_view name, const spec::Box& box, std
   const auto found = by_name_.find(name);
   if (found == by_name_.end()) return fail(absl::StatusCode::kNotFound, "not in this model");
   const SourceTensor& tensor = tensors_[found->second];
-  const std::string asked =
-      absl::StrCat("[", absl::StrJoin(box.shape, ","), "] from [", absl::StrJoin(box.begin, ","), "]");
   if (!spec::is_inside(box, tensor.shape)) {
     return fail(absl::StatusCode::kOutOfRange,
-                absl::StrCat("asked for ", asked, ", but it is [", absl::StrJoin(tensor.shape, ","), "]"));
+                absl::StrCat("asked for ", text_of(box), ", but it is [", absl::StrJoin(tensor.shape, ","), "]"));
   }
   if (!is_float(as) || static_cast<int64_t>(into.size()) != box.numel() * item_size(as)) {
     return fail(absl::StatusCode::kInvalidArgument,
-                absl::StrCat(asked, " of ", dtype_name(as), " has ", box.numel() * item_size(as),
+                absl::StrCat(text_of(box), " of ", dtype_name(as), " has ", box.numel() * item_size(as),
                              " bytes, got room for ", into.size()));
   }
   const std::vector<Part>& parts = places_[found->second].parts;

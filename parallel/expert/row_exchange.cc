@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "parallel/collectives.h"
+#include "parallel/saved_axis.h"
 
 namespace qwen3::parallel {
 namespace {
@@ -22,19 +23,17 @@ at::Tensor exchange(const at::Tensor& rows, const std::vector<int64_t>& sent, co
   return arrived;
 }
 
-// `axis` must outlive the graph.
 struct ExchangeFunction : torch::autograd::Function<ExchangeFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& rows, const std::vector<int64_t>& sent,
-                            const std::vector<int64_t>& received, const MeshAxis* axis) {
+                            const std::vector<int64_t>& received, const MeshAxis& axis) {
     context->saved_data["sent"] = sent;
     context->saved_data["received"] = received;
-    context->saved_data["axis"] = reinterpret_cast<int64_t>(axis);
-    return exchange(rows, sent, received, *axis);
+    save_axis(context, axis);
+    return exchange(rows, sent, received, axis);
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const auto* axis = reinterpret_cast<const MeshAxis*>(context->saved_data["axis"].toInt());
     return {exchange(gradients[0], /*sent=*/context->saved_data["received"].toIntVector(),
-                     /*received=*/context->saved_data["sent"].toIntVector(), *axis),
+                     /*received=*/context->saved_data["sent"].toIntVector(), saved_axis(context)),
             at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
@@ -51,7 +50,7 @@ class AllToAllExchange : public RowExchange {
 
   at::Tensor rows(const at::Tensor& rows, const std::vector<int64_t>& sent,
                   const std::vector<int64_t>& received) const override {
-    return ExchangeFunction::apply(rows, sent, received, &axis_);
+    return ExchangeFunction::apply(rows, sent, received, axis_);
   }
 
  private:

@@ -7,8 +7,8 @@
 
 namespace qwen3::parallel {
 
-// x [T, ...], the same on every rank of the axis -> this rank's rows. The gradient is every rank's, joined. `axis` must
-// outlive the graph. Integers may be cut as well.
+// x [T, ...], the same on every rank of the axis -> this rank's rows. The gradient is every rank's, joined.
+// Integers may be cut as well.
 at::Tensor shard_tokens(const at::Tensor& x, const MeshAxis& axis);
 
 // The inverse: this rank's rows of [tokens, ...] -> all, the same on every rank. The gradient, which is the same on

@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <bit>
 
+#include "spec/units.h"
+
 namespace qwen3::parallel {
 namespace {
 
-constexpr int64_t kSlotMultiple = 16;  // elements; a cache line of float32
+using spec::kSlotMultiple;
 
 int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
@@ -31,7 +33,7 @@ void for_each_shard(const at::Tensor& piece, const at::Tensor& slots, const Shar
   const int64_t degree = slots.size(0);
   for (int64_t r = 0; r < degree; ++r) {
     const spec::RowRange range = shard_of(tensor, degree, r);
-    const at::Tensor part = piece.narrow(tensor.layout.shard.dim, std::min(range.begin, range.end), range.size());
+    const at::Tensor part = piece.narrow(tensor.layout.shard.dim, range.begin, range.size());
     call(part, slots[r].narrow(0, 0, part.numel()).view(part.sizes()),
          slots[r].narrow(0, part.numel(), slots.size(1) - part.numel()));
   }

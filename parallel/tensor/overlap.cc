@@ -3,8 +3,8 @@
 #include <ATen/ATen.h>
 
 #include "parallel/collectives.h"
+#include "parallel/saved_axis.h"
 #include "parallel/tensor/regions.h"
-#include "parallel/tensor/saved_axis.h"
 
 namespace qwen3::parallel {
 namespace {

@@ -1,7 +1,7 @@
 #include "parallel/tensor/regions.h"
 
 #include "parallel/collectives.h"
-#include "parallel/tensor/saved_axis.h"
+#include "parallel/saved_axis.h"
 
 namespace qwen3::parallel {
 namespace {

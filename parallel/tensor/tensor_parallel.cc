@@ -3,14 +3,12 @@
 #include <ATen/ops/linear.h>
 #include <c10/util/Exception.h>
 
-#include <array>
-#include <string_view>
-
 #include "model/parameter.h"
 #include "parallel/tensor/experts.h"
 #include "parallel/tensor/overlap.h"
 #include "parallel/tensor/regions.h"
 #include "parallel/tensor/vocabulary.h"
+#include "spec/layout.h"
 
 namespace qwen3::parallel {
 namespace {
@@ -19,26 +17,13 @@ namespace {
 // row-parallel one takes some of the inputs and gives a partial sum of all outputs.
 enum class Cut { kColumns, kRows, kLogits };
 
-struct LinearCut {
-  std::string_view name;  // the end of the parameter's name
-  Cut cut;
-};
-constexpr std::array<LinearCut, 8> kLinears = {{
-    {"attention.wq.weight", Cut::kColumns},
-    {"attention.wk.weight", Cut::kColumns},
-    {"attention.wv.weight", Cut::kColumns},
-    {"attention.wo.weight", Cut::kRows},
-    {"feed_forward.w1.weight", Cut::kColumns},
-    {"feed_forward.w3.weight", Cut::kColumns},
-    {"feed_forward.w2.weight", Cut::kRows},
-    {"lm_head.weight", Cut::kLogits},
-}};
-
 Cut cut_of(const model::Parameter& weight) {
-  for (const LinearCut& linear : kLinears) {
-    if (std::string_view(weight.name).ends_with(linear.name)) return linear.cut;
+  if (weight.name == "lm_head.weight") return Cut::kLogits;
+  const spec::Layout layout = spec::layout_of(weight.name, weight.shape, {});
+  if (layout.model_cuts.empty() || weight.shape.size() != 2) {
+    C10_THROW_ERROR(ValueError, "tensor parallelism knows no linear layer " + weight.name);
   }
-  C10_THROW_ERROR(ValueError, "tensor parallelism knows no linear layer " + weight.name);
+  return layout.model_cuts[0].dim == 0 ? Cut::kColumns : Cut::kRows;
 }
 
 std::vector<at::Tensor> column_linears(const at::Tensor& x, const std::vector<at::Tensor>& weights,

@@ -1,6 +1,7 @@
 #include "parallel/tensor/vocabulary.h"
 
 #include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 
@@ -8,7 +9,7 @@
 #include "model/precision.h"
 #include "parallel/collectives.h"
 #include "parallel/ordered_sum.h"
-#include "parallel/tensor/saved_axis.h"
+#include "spec/estimate.h"
 
 namespace qwen3::parallel {
 namespace {
@@ -18,8 +19,7 @@ using torch::autograd::variable_list;
 
 // This rank's columns [..., n] -> all [..., V].
 at::Tensor gather_columns(const at::Tensor& columns, const VocabularyPiece& piece, const MeshAxis& tp) {
-  const at::Tensor padded = at::constant_pad_nd(columns, {0, piece.rows - columns.size(-1)});
-  return all_gather(padded, /*dim=*/-1, tp).narrow(-1, 0, piece.vocab);
+  return all_gather_uneven(columns, /*dim=*/-1, piece.vocab, tp);
 }
 
 struct GatherColumnsFunction : torch::autograd::Function<GatherColumnsFunction> {
@@ -99,7 +99,7 @@ at::Tensor head_loss_piece(const at::Tensor& hidden, const model::Parameter& wei
     return cross_entropy(logits, chunk_labels, chunk_scale, want_gradient, piece, border.tp);
   };
   return model::head_loss(border.enter(hidden, kSequenceDim).flatten(0, 1), weight.weight, labels.flatten(), scale,
-                          model::head_chunk_tokens(piece.vocab), of_chunk);
+                          spec::head_chunk_tokens(piece.vocab), of_chunk);
 }
 
 at::Tensor logits_of_pieces(const at::Tensor& hidden, const model::Parameter& weight, const Border& border) {

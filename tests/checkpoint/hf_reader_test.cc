@@ -9,6 +9,7 @@
 #include "checkpoint/hf/names.h"
 #include "checkpoint/hf/reader.h"
 #include "checkpoint/manifest.h"
+#include "spec/parameters.h"
 #include "tests/checkpoint/hf_scene.h"
 #include "tests/checkpoint/scene.h"
 
@@ -35,7 +36,7 @@ std::vector<float> read(const TensorSource& source, const std::string& name, int
 
 // Every tensor of the source, whole and row by row, is the scene's.
 void expect_scene(const TensorSource& source, const spec::ModelShape& model) {
-  const std::vector<Parameter> wanted = parameters(model);
+  const std::vector<spec::ParameterShape> wanted = spec::parameters(model);
   ASSERT_EQ(source.tensors().size(), wanted.size());
   for (size_t i = 0; i < wanted.size(); ++i) {
     SCOPED_TRACE(wanted[i].name);

@@ -96,15 +96,6 @@ spec::RunSpec run_of(const Shape& shape) {
   return run;
 }
 
-// Without document boundaries, hence without their mask.
-struct OneDocument : data::Dataset {
-  explicit OneDocument(const spec::RunSpec& run) : text(50, run.data.seq_len, run.model.vocab) {}
-  int64_t sequences() const override { return text.sequences(); }
-  int64_t tokens() const override { return text.tokens(); }
-  data::Sample at(int64_t index) const override { return text.at(3 * index + 1); }
-  SyntheticText text;
-};
-
 // The most that a step of two microbatches holds beyond weights and moments.
 int64_t measured_bytes(const spec::RunSpec& run) {
   int64_t bytes = 0;

@@ -125,15 +125,6 @@ std::vector<Plan> plans() {
   return plans;
 }
 
-// Without document boundaries, hence without their mask.
-struct OneDocument : data::Dataset {
-  explicit OneDocument(const spec::RunSpec& run) : text(50, run.data.seq_len, run.model.vocab) {}
-  int64_t sequences() const override { return text.sequences(); }
-  int64_t tokens() const override { return text.tokens(); }
-  data::Sample at(int64_t index) const override { return text.at(3 * index + 1); }
-  SyntheticText text;
-};
-
 // Each rank reports of each plan the peak and what it sent over each axis.
 constexpr const char* kAxes[] = {"dp_shard", "dp_replicate", "tp", "ep", "efsdp"};
 constexpr size_t kNumbers = 1 + std::size(kAxes);
