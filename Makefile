@@ -25,7 +25,7 @@ build: configure ## compile everything; binaries in build/bin
 test: build ## build, then run every test (pure, numeric, ranks, e2e, faults)
 	@ctest --preset $(PRESET)
 
-test-plans: build ## every legal parallel plan of a tiny model against one process; a quarter of an hour or more
+test-plans: build ## thousands of parallel plans of tiny models against one process; an hour or more
 	@OMP_NUM_THREADS=1 QWEN3_PLANS=all build/tests/plans_test
 
 quickstart: build ## train the debug model on two ranks through the whole service; ends with one JSON line

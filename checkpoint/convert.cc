@@ -157,10 +157,10 @@ class NativeWriter {
 
   absl::Status close() {
     if (!writer_) return absl::OkStatus();
-    absl::StatusOr<WrittenFile> written = writer_->commit();
+    absl::StatusOr<FileRecord> written = writer_->commit();
     writer_.reset();
     if (!written.ok()) return written.status();
-    part_.files[file_name(current_)] = {written->size_bytes, written->xxh3_128};
+    part_.files[file_name(current_)] = *std::move(written);
     return absl::OkStatus();
   }
 

@@ -10,7 +10,6 @@
 #include <cstdio>
 #include <cstring>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -29,6 +28,10 @@ absl::Status io_error(int error, std::string_view what, const std::string& path)
 }
 
 }  // namespace
+
+int64_t chunk_count(int64_t size_bytes, int64_t chunk_bytes) {
+  return size_bytes / chunk_bytes + (size_bytes % chunk_bytes == 0 ? 0 : 1);
+}
 
 Descriptor::Descriptor(Descriptor&& other) noexcept : fd_(other.release()) {}
 
@@ -77,20 +80,6 @@ absl::Status InputFile::read(int64_t offset, std::span<std::byte> into) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> InputFile::digest() const {
-  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), &XXH3_freeState);
-  XXH3_128bits_reset(state.get());
-  std::vector<std::byte> buffer(std::min<int64_t>(1 << 20, std::max<int64_t>(size_, 1)));
-  for (int64_t offset = 0; offset < size_;) {
-    const int64_t piece = std::min<int64_t>(static_cast<int64_t>(buffer.size()), size_ - offset);
-    const std::span<std::byte> part(buffer.data(), static_cast<size_t>(piece));
-    if (absl::Status status = read(offset, part); !status.ok()) return status;
-    XXH3_128bits_update(state.get(), part.data(), part.size());
-    offset += piece;
-  }
-  return hex(XXH3_128bits_digest(state.get()));
-}
-
 absl::StatusOr<std::string> InputFile::contents(int64_t limit) const {
   if (size_ > limit) {
     return absl::ResourceExhaustedError(absl::StrCat(path_, ": has ", size_, " bytes, want at most ", limit));
@@ -115,7 +104,8 @@ OutputFile::OutputFile(OutputFile&& other) noexcept
       descriptor_(std::move(other.descriptor_)),
       expected_(other.expected_),
       written_(other.written_),
-      hash_(std::move(other.hash_)) {}
+      hash_(std::move(other.hash_)),
+      digests_(std::move(other.digests_)) {}
 
 OutputFile::~OutputFile() {
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
@@ -148,16 +138,30 @@ absl::Status OutputFile::append(std::span<const std::byte> data) {
     const ssize_t got = ::write(descriptor_.get(), data.data(), std::min(kPiece, data.size()));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return failure(errno);
-    XXH3_128bits_update(hash_.get(), data.data(), static_cast<size_t>(got));  // while it is still in the cache
+    hash(data.first(static_cast<size_t>(got)));  // while it is still in the cache
     data = data.subspan(static_cast<size_t>(got));
-    written_ += got;
   }
   return absl::OkStatus();
 }
 
+void OutputFile::hash(std::span<const std::byte> data) {
+  while (!data.empty()) {
+    const size_t piece = std::min(data.size(), static_cast<size_t>(kChunkBytes - written_ % kChunkBytes));
+    XXH3_128bits_update(hash_.get(), data.data(), piece);
+    written_ += static_cast<int64_t>(piece);
+    if (written_ % kChunkBytes == 0) end_chunk();
+    data = data.subspan(piece);
+  }
+}
+
+void OutputFile::end_chunk() {
+  digests_.push_back(hex(XXH3_128bits_digest(hash_.get())));
+  XXH3_128bits_reset(hash_.get());
+}
+
 absl::Status OutputFile::append(std::string_view text) { return append(std::as_bytes(std::span(text))); }
 
-absl::StatusOr<WrittenFile> OutputFile::commit() {
+absl::StatusOr<FileRecord> OutputFile::commit() {
   if (written_ != expected_) {
     return absl::InternalError(absl::StrCat(path_, ": ", written_, " bytes written, ", expected_, " announced"));
   }
@@ -167,7 +171,8 @@ absl::StatusOr<WrittenFile> OutputFile::commit() {
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) return io_error(errno, "cannot rename to it", path_);
   temporary_.clear();
   if (absl::Status status = sync_folder(folder_of(path_)); !status.ok()) return status;
-  return WrittenFile{written_, hex(XXH3_128bits_digest(hash_.get()))};
+  if (written_ % kChunkBytes != 0) end_chunk();
+  return FileRecord{.size_bytes = written_, .xxh3_128 = std::move(digests_)};
 }
 
 absl::Status sync_folder(const std::string& folder) {

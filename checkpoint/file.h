@@ -8,17 +8,27 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace qwen3::checkpoint {
 
-// What was written.
-struct WrittenFile {
+// Bytes under one digest in files that we write. Who wants less still reads and checks so many; a digest costs 35 bytes
+// of the manifest.
+inline constexpr int64_t kChunkBytes = int64_t{4} << 20;
+// What a reader accepts, since it makes room for one.
+inline constexpr int64_t kMaxChunkBytes = int64_t{64} << 20;
+
+// A written file, as a manifest knows it.
+struct FileRecord {
   int64_t size_bytes = 0;
-  std::string xxh3_128;  // of the file's bytes, 32 lower-case hex digits
+  int64_t chunk_bytes = kChunkBytes;
+  std::vector<std::string> xxh3_128;  // of each chunk, 32 lower-case hex digits; the last chunk may be shorter
 };
+// Chunks of a file, the last of which may be shorter. REQUIRES: size_bytes >= 0, chunk_bytes > 0.
+int64_t chunk_count(int64_t size_bytes, int64_t chunk_bytes);
 
 // Owns a file descriptor.
 class Descriptor {
@@ -45,8 +55,6 @@ class InputFile {
   int64_t size() const { return size_; }
   // Fills `into` from byte `offset`. DATA_LOSS: the file ends before.
   absl::Status read(int64_t offset, std::span<std::byte> into) const;
-  // XXH3-128 of the whole file, 32 lower-case hex digits.
-  absl::StatusOr<std::string> digest() const;
   // The whole file; RESOURCE_EXHAUSTED if it has more than `limit` bytes.
   absl::StatusOr<std::string> contents(int64_t limit) const;
 
@@ -69,7 +77,7 @@ class OutputFile {
   // RESOURCE_EXHAUSTED: the disk is full.
   absl::Status append(std::span<const std::byte> data);
   absl::Status append(std::string_view text);
-  absl::StatusOr<WrittenFile> commit();
+  absl::StatusOr<FileRecord> commit();
 
  private:
   struct FreeHash {
@@ -77,13 +85,16 @@ class OutputFile {
   };
   OutputFile(std::string path, std::string temporary, Descriptor descriptor, int64_t size_bytes);
   absl::Status failure(int error) const;
+  void hash(std::span<const std::byte> data);
+  void end_chunk();
 
   std::string path_;
   std::string temporary_;  // empty once committed or moved from
   Descriptor descriptor_;
   int64_t expected_;
   int64_t written_ = 0;
-  std::unique_ptr<XXH3_state_t, FreeHash> hash_;
+  std::unique_ptr<XXH3_state_t, FreeHash> hash_;  // of the chunk that is being written
+  std::vector<std::string> digests_;              // of those before it
 };
 
 // Makes renames and new names in the folder durable.

@@ -8,6 +8,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "checkpoint/verified_file.h"
 
 namespace qwen3::checkpoint {
 namespace {
@@ -167,27 +168,17 @@ absl::StatusOr<Manifest> read_manifest(const std::string& folder) {
                                             ", but the tensors' digests give ", actual));
   }
   for (const auto& [name, record] : manifest->files) {
-    absl::StatusOr<InputFile> part = InputFile::open(absl::StrCat(folder, "/", name), Links::kRefuse);
-    if (absl::IsNotFound(part.status())) return absl::DataLossError(part.status().message());
-    if (!part.ok()) return part.status();
-    if (part->size() != record.size_bytes) {
-      return absl::DataLossError(
-          absl::StrCat(part->path(), ": has ", part->size(), " bytes, the manifest says ", record.size_bytes));
-    }
+    absl::Status status = VerifiedFile::open(absl::StrCat(folder, "/", name), record).status();
+    if (!status.ok()) return status;
   }
   return manifest;
 }
 
 absl::Status verify_files(const std::string& folder, const Manifest& manifest) {
   for (const auto& [name, record] : manifest.files) {
-    absl::StatusOr<InputFile> file = InputFile::open(absl::StrCat(folder, "/", name), Links::kRefuse);
+    const absl::StatusOr<VerifiedFile> file = VerifiedFile::open(absl::StrCat(folder, "/", name), record);
     if (!file.ok()) return file.status();
-    absl::StatusOr<std::string> digest = file->digest();
-    if (!digest.ok()) return digest.status();
-    if (*digest != record.xxh3_128) {
-      return absl::DataLossError(absl::StrCat(file->path(), ": has XXH3-128 ", *digest, ", the manifest says ",
-                                              record.xxh3_128, ": the file was changed"));
-    }
+    if (absl::Status status = file->check_first(record.size_bytes); !status.ok()) return status;
   }
   return absl::OkStatus();
 }

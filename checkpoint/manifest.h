@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "checkpoint/digest.h"
+#include "checkpoint/file.h"
 #include "checkpoint/safetensors.h"
 #include "spec/layout.h"
 
@@ -26,11 +27,6 @@ struct TensorRecord {
   std::vector<int64_t> shape;  // global
   std::vector<Slice> slices;   // by box.begin; together every element exactly once
   Sum128 digest;
-};
-
-struct FileRecord {
-  int64_t size_bytes = 0;
-  std::string xxh3_128;
 };
 
 // What the run was at this step, besides tensors. The losses and seconds are for people: merge takes the first part's.
@@ -63,7 +59,8 @@ std::string text_of(const spec::Box& box);
 int64_t row_count(const std::vector<int64_t>& shape);
 
 // A rank's part is a Manifest with its own slices and digests only. The text begins with its own XXH3-128, so that any
-// changed bit is found. from_json: DATA_LOSS: the checksum differs; INVALID_ARGUMENT: a format that is not ours.
+// changed bit is found. from_json: DATA_LOSS: the checksum differs; INVALID_ARGUMENT: a format that is not ours, or a
+// file whose digests do not fit its size.
 std::string to_json(const Manifest& manifest);
 absl::StatusOr<Manifest> from_json(const std::string& json);
 
@@ -75,7 +72,7 @@ absl::StatusOr<Manifest> merge(const std::vector<Manifest>& parts);
 absl::Status write_manifest(const std::string& folder, const Manifest& manifest);
 // Reads it, checks it against itself and against the sizes of the files in the folder. NOT_FOUND: not committed.
 absl::StatusOr<Manifest> read_manifest(const std::string& folder);
-// Reads every file and compares its XXH3-128. DATA_LOSS names the file.
+// Reads every file and compares each chunk's XXH3-128. DATA_LOSS names the file and the chunk's bytes.
 absl::Status verify_files(const std::string& folder, const Manifest& manifest);
 
 }  // namespace qwen3::checkpoint

@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kFormat = 2;
+constexpr int kFormat = 3;
 // The text is kOpening, 32 hex digits, kClosing, and the rest, of which the digits are the XXH3-128.
 constexpr std::string_view kOpening = "{\n\"xxh3_128\": \"";
 constexpr std::string_view kClosing = "\",\n";
@@ -57,6 +57,30 @@ std::string file_name(const std::string& name) {
                      "\" is not in the checkpoint's folder: want a plain name, without '/' or leading '.'")};
   }
   return name;
+}
+
+FileRecord file_from(const Json& json, const std::string& name) {
+  const std::string where = absl::StrCat("file \"", absl::CEscape(name), "\": ");
+  FileRecord file;
+  file.size_bytes = count(json.at("size_bytes"), where + "size_bytes");
+  file.chunk_bytes = count(json.at("chunk_bytes"), where + "chunk_bytes");
+  if (file.chunk_bytes < 1 || file.chunk_bytes > kMaxChunkBytes) {
+    throw FormatError{absl::StrCat(where, "chunk_bytes is ", file.chunk_bytes, ", want from 1 to ", kMaxChunkBytes)};
+  }
+  const Json& digests = json.at("xxh3_128");
+  if (!digests.is_array()) throw FormatError{where + "xxh3_128 is not a list"};
+  const int64_t chunks = chunk_count(file.size_bytes, file.chunk_bytes);
+  if (static_cast<int64_t>(digests.size()) != chunks) {
+    throw FormatError{absl::StrCat(where, "has ", digests.size(), " digests, want ", chunks, " for ", file.size_bytes,
+                                   " bytes in chunks of ", file.chunk_bytes)};
+  }
+  for (const Json& digest : digests) {
+    file.xxh3_128.push_back(digest.get<std::string>());
+    if (absl::Status status = Sum128::from_hex(file.xxh3_128.back()).status(); !status.ok()) {
+      throw FormatError{absl::StrCat(where, status.message())};
+    }
+  }
+  return file;
 }
 
 Json to_json(const TensorRecord& tensor) {
@@ -114,11 +138,7 @@ Manifest manifest_from(const Json& json) {
   manifest.mesh = counts(json.at("mesh"), "mesh");
   manifest.state_digest = json.at("state_digest").get<std::string>();
   for (const auto& [name, file] : json.at("files").items()) {
-    const std::string digest = file.at("xxh3_128").get<std::string>();
-    if (absl::Status status = Sum128::from_hex(digest).status(); !status.ok()) {
-      throw FormatError{absl::StrCat("file \"", absl::CEscape(name), "\": ", status.message())};
-    }
-    manifest.files[file_name(name)] = {count(file.at("size_bytes"), "size_bytes"), digest};
+    manifest.files[file_name(name)] = file_from(file, name);
   }
   for (const auto& [name, tensor] : json.at("tensors").items()) manifest.tensors[name] = tensor_from(tensor, name);
   return manifest;
@@ -141,7 +161,7 @@ std::string to_json(const Manifest& manifest) {
                          {"spec", run.spec_json}};
   std::vector<std::string> files, tensors;
   for (const auto& [name, file] : manifest.files) {
-    const Json json = {{"size_bytes", file.size_bytes}, {"xxh3_128", file.xxh3_128}};
+    const Json json = {{"size_bytes", file.size_bytes}, {"chunk_bytes", file.chunk_bytes}, {"xxh3_128", file.xxh3_128}};
     files.push_back(absl::StrCat(Json(name).dump(), ": ", json.dump()));
   }
   for (const auto& [name, tensor] : manifest.tensors) {

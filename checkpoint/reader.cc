@@ -9,26 +9,27 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "checkpoint/verified_file.h"
 
 namespace qwen3::checkpoint {
 
-// A file of the checkpoint that was verified; what is read later comes from the same descriptor.
-struct VerifiedFile {
-  InputFile file;
+// A file of the checkpoint, with its header, which was checked; what is read later comes from the same descriptor.
+struct OpenFile {
+  VerifiedFile file;
   SafetensorsHeader header;
 };
 
-// Each file's first use opens and verifies it, once, also when it fails.
+// Each file's first use opens it and checks its header, once, also when it fails.
 class FileCache {
  public:
   explicit FileCache(const Manifest& manifest) {
     for (const auto& item : manifest.files) slots_.try_emplace(item.first);
   }
 
-  absl::StatusOr<const VerifiedFile*> get(const std::string& folder, const std::string& name,
-                                          const FileRecord& record) {
+  // `record` outlives this: a map's elements stay in place when the manifest is moved.
+  absl::StatusOr<const OpenFile*> get(const std::string& folder, const std::string& name, const FileRecord& record) {
     Slot& slot = slots_.at(name);
-    std::call_once(slot.once, [&] { slot.file = verify(absl::StrCat(folder, "/", name), record); });
+    std::call_once(slot.once, [&] { slot.file = open(absl::StrCat(folder, "/", name), record); });
     if (!slot.file->ok()) return slot.file->status();
     return &slot.file->value();
   }
@@ -36,21 +37,19 @@ class FileCache {
  private:
   struct Slot {
     std::once_flag once;
-    std::optional<absl::StatusOr<VerifiedFile>> file;
+    std::optional<absl::StatusOr<OpenFile>> file;
   };
 
-  static absl::StatusOr<VerifiedFile> verify(const std::string& path, const FileRecord& record) {
-    absl::StatusOr<InputFile> file = InputFile::open(path, Links::kRefuse);
+  static absl::StatusOr<OpenFile> open(const std::string& path, const FileRecord& record) {
+    absl::StatusOr<VerifiedFile> file = VerifiedFile::open(path, record);
     if (!file.ok()) return file.status();
-    absl::StatusOr<std::string> digest = file->digest();
-    if (!digest.ok()) return digest.status();
-    if (*digest != record.xxh3_128) {
-      return absl::DataLossError(absl::StrCat(path, ": has XXH3-128 ", *digest, ", the manifest says ", record.xxh3_128,
-                                              ": the file was changed"));
-    }
-    absl::StatusOr<SafetensorsHeader> header = read_safetensors_header(*file);
+    if (absl::Status status = file->check_first(kHeaderLengthBytes); !status.ok()) return status;
+    const absl::StatusOr<int64_t> data_offset = read_data_offset(file->file());
+    if (!data_offset.ok()) return data_offset.status();
+    if (absl::Status status = file->check_first(*data_offset); !status.ok()) return status;
+    absl::StatusOr<SafetensorsHeader> header = read_safetensors_header(file->file());
     if (!header.ok()) return header.status();
-    return VerifiedFile{std::move(*file), std::move(*header)};
+    return OpenFile{*std::move(file), *std::move(header)};
   }
 
   std::map<std::string, Slot> slots_;  // never changes after construction
@@ -59,8 +58,7 @@ class FileCache {
 namespace {
 
 // The tensor in the file must be what the manifest says of the slice.
-absl::StatusOr<const TensorEntry*> entry_of(const VerifiedFile& source, const Slice& slice,
-                                            const TensorRecord& tensor) {
+absl::StatusOr<const TensorEntry*> entry_of(const OpenFile& source, const Slice& slice, const TensorRecord& tensor) {
   const auto found = source.header.tensors.find(slice.key);
   const std::vector<int64_t>& shape = slice.box.shape;
   if (found != source.header.tensors.end() && found->second.dtype == tensor.dtype && found->second.shape == shape) {
@@ -70,8 +68,8 @@ absl::StatusOr<const TensorEntry*> entry_of(const VerifiedFile& source, const Sl
       found == source.header.tensors.end()
           ? "no such tensor"
           : absl::StrCat(dtype_name(found->second.dtype), " [", absl::StrJoin(found->second.shape, ","), "]");
-  return absl::DataLossError(absl::StrCat(source.file.path(), ": tensor \"", absl::CEscape(slice.key), "\": got ", got,
-                                          ", the manifest says ", dtype_name(tensor.dtype), " [",
+  return absl::DataLossError(absl::StrCat(source.file.file().path(), ": tensor \"", absl::CEscape(slice.key),
+                                          "\": got ", got, ", the manifest says ", dtype_name(tensor.dtype), " [",
                                           absl::StrJoin(shape, ","), "]"));
 }
 
@@ -118,14 +116,16 @@ absl::Status Reader::read_box(const std::string& tensor, const spec::Box& box, s
   for (const Slice& slice : record.slices) {
     const std::vector<spec::Transfer> runs = spec::transfers(slice.box, box);
     if (runs.empty()) continue;
-    absl::StatusOr<const VerifiedFile*> source = files_->get(folder_, slice.file, manifest_.files.at(slice.file));
+    const absl::StatusOr<const OpenFile*> source = files_->get(folder_, slice.file, manifest_.files.at(slice.file));
     if (!source.ok()) return source.status();
     absl::StatusOr<const TensorEntry*> entry = entry_of(**source, slice, record);
     if (!entry.ok()) return entry.status();
+    const VerifiedFile& file = (*source)->file;
     const int64_t offset = (*source)->header.data_offset + (*entry)->begin;
+    VerifiedFile::Buffer buffer;
     for (const spec::Transfer& run : runs) {
       const auto part = into.subspan(static_cast<size_t>(run.to * size), static_cast<size_t>(run.count * size));
-      if (absl::Status status = (*source)->file.read(offset + run.from * size, part); !status.ok()) return status;
+      if (absl::Status status = file.read(offset + run.from * size, part, buffer); !status.ok()) return status;
     }
   }
   return absl::OkStatus();

@@ -16,8 +16,9 @@ class FileCache;
 // Safe for concurrent use.
 class Reader {
  public:
-  // Opens a folder with a manifest. A file is opened when the first of its rows is read, and its XXH3-128 is compared
-  // with the manifest's before anything of it is used. NOT_FOUND: not committed.
+  // Opens a folder with a manifest. A file is opened when the first of its rows is read; of it only the chunks are read
+  // that hold its header or something that was asked for, and each is compared with the manifest's XXH3-128 before it
+  // is used. NOT_FOUND: not committed.
   static absl::StatusOr<Reader> open(const std::string& folder);
   Reader(Reader&&) noexcept;
   Reader& operator=(Reader&&) noexcept;
@@ -27,7 +28,8 @@ class Reader {
   const std::string& folder() const { return folder_; }
 
   // `box` of `tensor`, row-major, into `into`, whose size must be its. NOT_FOUND: no such tensor; OUT_OF_RANGE: not
-  // inside it; DATA_LOSS: a file is not what the manifest says. Reads no other bytes of a slice than asked for.
+  // inside it; DATA_LOSS: a file is not what the manifest says. A chunk is read whole once, then only what is asked
+  // for.
   absl::Status read_box(const std::string& tensor, const spec::Box& box, std::span<std::byte> into) const;
   // Rows [row_begin, row_begin + rows) of the first dim.
   absl::Status read_rows(const std::string& tensor, int64_t row_begin, int64_t rows, std::span<std::byte> into) const;

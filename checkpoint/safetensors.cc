@@ -15,8 +15,6 @@
 namespace qwen3::checkpoint {
 namespace {
 
-constexpr int64_t kLengthBytes = 8;  // the little-endian length of the JSON header comes first
-
 struct DtypeRow {
   Dtype dtype;
   const char* name;
@@ -78,7 +76,9 @@ absl::Status check_offsets(const std::string& path, const SafetensorsHeader& hea
 
 std::string little_endian(int64_t value) {
   std::string bytes;
-  for (int i = 0; i < kLengthBytes; ++i) bytes.push_back(static_cast<char>(static_cast<uint64_t>(value) >> (8 * i)));
+  for (int i = 0; i < kHeaderLengthBytes; ++i) {
+    bytes.push_back(static_cast<char>(static_cast<uint64_t>(value) >> (8 * i)));
+  }
   return bytes;
 }
 
@@ -159,8 +159,8 @@ absl::StatusOr<SafetensorsWriter> SafetensorsWriter::create(const std::string& p
   return SafetensorsWriter(std::move(*file));
 }
 
-absl::StatusOr<WrittenFile> write_safetensors(const std::string& path, std::span<const TensorBytes> tensors,
-                                              const std::map<std::string, std::string>& metadata) {
+absl::StatusOr<FileRecord> write_safetensors(const std::string& path, std::span<const TensorBytes> tensors,
+                                             const std::map<std::string, std::string>& metadata) {
   std::vector<TensorLayout> layouts;
   for (const TensorBytes& tensor : tensors) {
     const absl::StatusOr<int64_t> bytes = tensor_bytes(tensor.dtype, tensor.shape);
@@ -185,28 +185,34 @@ absl::StatusOr<SafetensorsHeader> read_safetensors_header(const std::string& pat
   return read_safetensors_header(*file);
 }
 
-absl::StatusOr<SafetensorsHeader> read_safetensors_header(const InputFile& file) {
+absl::StatusOr<int64_t> read_data_offset(const InputFile& file) {
   const auto fail = [&](const std::string& what) {
     return absl::InvalidArgumentError(absl::StrCat(file.path(), ": ", what));
   };
-  if (file.size() < kLengthBytes) return fail(absl::StrCat("has ", file.size(), " bytes, not even a header length"));
-  std::array<unsigned char, kLengthBytes> length_bytes{};
+  if (file.size() < kHeaderLengthBytes) {
+    return fail(absl::StrCat("has ", file.size(), " bytes, not even a header length"));
+  }
+  std::array<unsigned char, kHeaderLengthBytes> length_bytes{};
   if (absl::Status status = file.read(0, std::as_writable_bytes(std::span(length_bytes))); !status.ok()) return status;
   uint64_t length = 0;
-  for (int i = 0; i < kLengthBytes; ++i)
-    length |= static_cast<uint64_t>(length_bytes[static_cast<size_t>(i)]) << (8 * i);
+  for (size_t i = 0; i < length_bytes.size(); ++i) length |= static_cast<uint64_t>(length_bytes[i]) << (8 * i);
   if (length > static_cast<uint64_t>(kMaxHeaderBytes)) {
     return fail(absl::StrCat("header length ", length, ", want at most ", kMaxHeaderBytes));
   }
   const int64_t header_size = static_cast<int64_t>(length);
-  if (header_size > file.size() - kLengthBytes) {
+  if (header_size > file.size() - kHeaderLengthBytes) {
     return fail(absl::StrCat("header length ", header_size, ", but the file has ", file.size(), " bytes"));
   }
+  return kHeaderLengthBytes + header_size;
+}
 
+absl::StatusOr<SafetensorsHeader> read_safetensors_header(const InputFile& file) {
+  const absl::StatusOr<int64_t> data_offset = read_data_offset(file);
+  if (!data_offset.ok()) return data_offset.status();
   SafetensorsHeader header;
-  header.data_offset = kLengthBytes + header_size;
-  if (absl::Status status = parse_header_text(file, kLengthBytes, header_size, &header); !status.ok()) return status;
-  absl::Status status = check_offsets(file.path(), header, file.size() - header.data_offset);
+  header.data_offset = *data_offset;
+  absl::Status status = parse_header_text(file, kHeaderLengthBytes, *data_offset - kHeaderLengthBytes, &header);
+  if (status.ok()) status = check_offsets(file.path(), header, file.size() - header.data_offset);
   if (!status.ok()) return status;
   return header;
 }
@@ -224,12 +230,6 @@ absl::Status read_tensor_bytes(const std::string& path, const SafetensorsHeader&
   absl::StatusOr<InputFile> file = InputFile::open(path);
   if (!file.ok()) return file.status();
   return file->read(header.data_offset + entry.begin + offset, into);
-}
-
-absl::StatusOr<std::string> file_digest(const std::string& path) {
-  absl::StatusOr<InputFile> file = InputFile::open(path);
-  if (!file.ok()) return file.status();
-  return file->digest();
 }
 
 }  // namespace qwen3::checkpoint

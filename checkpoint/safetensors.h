@@ -62,7 +62,7 @@ class SafetensorsWriter {
   // The tensors' data in the order of the layouts, in pieces of any size.
   absl::Status append(std::span<const std::byte> data) { return file_.append(data); }
   // Temporary name, fsync, rename over `path`, fsync of the folder. INTERNAL: not all of the data was appended.
-  absl::StatusOr<WrittenFile> commit() { return file_.commit(); }
+  absl::StatusOr<FileRecord> commit() { return file_.commit(); }
 
  private:
   explicit SafetensorsWriter(OutputFile file) : file_(std::move(file)) {}
@@ -78,18 +78,21 @@ struct TensorBytes {
 };
 
 // As SafetensorsWriter, all at once.
-absl::StatusOr<WrittenFile> write_safetensors(const std::string& path, std::span<const TensorBytes> tensors,
-                                              const std::map<std::string, std::string>& metadata = {});
+absl::StatusOr<FileRecord> write_safetensors(const std::string& path, std::span<const TensorBytes> tensors,
+                                             const std::map<std::string, std::string>& metadata = {});
 
 // Reads and checks the header only. INVALID_ARGUMENT names the file, the tensor and what is wrong.
 absl::StatusOr<SafetensorsHeader> read_safetensors_header(const std::string& path);
 absl::StatusOr<SafetensorsHeader> read_safetensors_header(const InputFile& file);
 
+// The little-endian length of the JSON header comes first.
+inline constexpr int64_t kHeaderLengthBytes = 8;
+// Where the data begins, and the header ends, from these bytes alone. INVALID_ARGUMENT: the file is shorter, or the
+// header longer than is allowed.
+absl::StatusOr<int64_t> read_data_offset(const InputFile& file);
+
 // Copies `into.size()` bytes that begin `offset` bytes into the tensor's data.
 absl::Status read_tensor_bytes(const std::string& path, const SafetensorsHeader& header, const std::string& tensor,
                                int64_t offset, std::span<std::byte> into);
-
-// XXH3-128 of a whole file, 32 hex digits.
-absl::StatusOr<std::string> file_digest(const std::string& path);
 
 }  // namespace qwen3::checkpoint

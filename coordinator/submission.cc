@@ -15,6 +15,7 @@
 #include "coordinator/checkpoint_files.h"
 #include "coordinator/names.h"
 #include "google/rpc/error_details.pb.h"
+#include "spec/communication.h"
 #include "spec/config/job_spec.h"
 #include "spec/estimate.h"
 
@@ -80,6 +81,15 @@ void fill_plan(const spec::RunSpec& run, v1::Plan& plan) {
   wire.set_moments(bytes.moments);
   wire.set_activations(bytes.activations);
   wire.set_total(bytes.peak());
+  const spec::CommunicationBytes sent = spec::estimate_communication(run);
+  const auto add_sent = [&plan](const char* axis, int64_t bytes) {
+    if (bytes > 0) (*plan.mutable_bytes_sent_per_step())[axis] = bytes;
+  };
+  add_sent("dp_replicate", sent.dp_replicate);
+  add_sent("dp_shard", sent.dp_shard);
+  add_sent("tp", sent.tp);
+  add_sent("ep", sent.ep);
+  add_sent("efsdp", sent.efsdp);
   plan.set_checkpoint_bytes(spec::checkpoint_bytes(run.model));
   plan.set_compute_dtype(run.precision == spec::Precision::kBfloat16  ? "bfloat16"
                          : run.precision == spec::Precision::kFloat64 ? "float64"

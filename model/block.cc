@@ -110,9 +110,9 @@ Results Block::mlp_residual(const Results& h_gate_up, const BlockContext&) const
 }
 
 Results Block::router(const Results& h, const BlockContext& context) const {
-  const at::Tensor normed = ffn_norm_.forward(h[0]).flatten(0, 1);
+  const at::Tensor normed = ffn_norm_.forward(h[0]);
   Moe::Choice choice = moe_->choose(normed, context.routing);
-  return {h[0], normed, choice.gates, choice.chosen};
+  return {h[0], normed.flatten(0, 1), choice.gates, choice.chosen};
 }
 
 Results Block::dispatch(const Results& h_normed_gates_chosen, const BlockContext&) const {

@@ -22,10 +22,8 @@ Moe::Moe(const spec::ModelShape& shape, const spec::MoeSpec& spec, int64_t layer
     : seams_(seams),
       layer_(layer),
       experts_(shape.experts),
-      options_{.experts_per_token = shape.experts_per_token,
-               .normalise = shape.norm_topk_prob,
-               .mode = spec.router,
-               .round_robin = spec.force_load_balance},
+      options_{.experts_per_token = shape.experts_per_token, .normalise = shape.norm_topk_prob, .mode = spec.router},
+      round_robin_(spec.force_load_balance),
       global_scope_(spec.aux_loss_scope == spec::MoeSpec::AuxLossScope::kGlobalBatch),
       router_(parameters.add(in_moe(layer, "router.gate.weight"), {experts_, shape.dim}, Init::kNormal)),
       w1_(parameters.add(in_moe(layer, "experts.w1"), {experts_, shape.expert_hidden, shape.dim}, Init::kNormal)),
@@ -45,7 +43,13 @@ Moe::Moe(const spec::ModelShape& shape, const spec::MoeSpec& spec, int64_t layer
 Moe::Choice Moe::choose(const at::Tensor& x, const RoutingContext& context) const {
   const at::Tensor bias = expert_bias_ != nullptr ? expert_bias_->value : at::Tensor();
   const bool again = context.replay != nullptr && context.replay->defined();
-  const Routing routing = route(x, router_.weight, bias, options_, again ? *context.replay : at::Tensor());
+  at::Tensor given;
+  if (again) {
+    given = *context.replay;
+  } else if (round_robin_) {
+    given = round_robin(seams_.token_numbers(x), options_.experts_per_token, experts_);
+  }
+  const Routing routing = route(x.reshape({-1, x.size(-1)}), router_.weight, bias, options_, given);
   if (context.replay != nullptr) *context.replay = routing.chosen;
   Choice choice{routing.gates, routing.chosen};
   const bool recorded = context.record != nullptr && !again;

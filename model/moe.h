@@ -42,7 +42,7 @@ class Moe {
   Moe(const spec::ModelShape& shape, const spec::MoeSpec& spec, int64_t layer, ParameterSet& parameters,
       const Seams& seams);
 
-  // x [T, D] -> gates and choices [T, k]; the auxiliary loss, if any, hangs on the gates.
+  // x [..., D], T tokens in all -> gates and choices [T, k]; the auxiliary loss, if any, hangs on the gates.
   struct Choice {
     at::Tensor gates, chosen;
   };
@@ -65,6 +65,7 @@ class Moe {
   int64_t layer_;
   int64_t experts_;  // E, of the whole model
   RouterOptions options_;
+  bool round_robin_;  // instead of the router's choice
   bool global_scope_;
   const Parameter& router_;                  // [E, D]
   const Parameter &w1_, &w2_, &w3_;          // gate [E, F, D], down [E, D, F], up [E, F, D]

@@ -22,23 +22,17 @@ struct WithLossFunction : torch::autograd::Function<WithLossFunction> {
   }
 };
 
-at::Tensor round_robin(int64_t tokens, int64_t k, int64_t experts, const at::Tensor& like) {
-  return at::arange(tokens * k, like.options().dtype(at::kLong)).remainder(experts).view({tokens, k});
-}
-
 }  // namespace
 
 Routing route(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const RouterOptions& options,
-              const at::Tensor& replay) {
+              const at::Tensor& given) {
   const auto wide = accumulate_dtype(x.scalar_type());
   const bool exact = options.mode == spec::MoeSpec::Router::kHfExact;
   const at::Tensor logits = exact ? at::linear(x, weight) : at::linear(x.to(wide), weight.to(wide));
   Routing routing;
   routing.scores = at::softmax(logits, -1, wide);
-  if (replay.defined()) {
-    routing.chosen = replay;
-  } else if (options.round_robin) {
-    routing.chosen = round_robin(x.size(0), options.experts_per_token, weight.size(0), x);
+  if (given.defined()) {
+    routing.chosen = given;
   } else {
     const at::Tensor scores = routing.scores.detach();
     routing.chosen = largest(bias.defined() ? scores + bias : scores, options.experts_per_token);
@@ -52,6 +46,10 @@ Routing route(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& b
 at::Tensor largest(const at::Tensor& preference, int64_t k) {
   const auto [values, order] = at::sort(preference, /*stable=*/true, /*dim=*/-1, /*descending=*/true);
   return order.narrow(-1, 0, k).contiguous();
+}
+
+at::Tensor round_robin(const at::Tensor& numbers, int64_t k, int64_t experts) {
+  return (numbers.reshape({-1, 1}) * k + at::arange(k, numbers.options())).remainder(experts);
 }
 
 at::Tensor expert_counts(const at::Tensor& chosen, int64_t experts) {

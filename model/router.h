@@ -19,18 +19,20 @@ struct RouterOptions {
   int64_t experts_per_token = 1;  // k
   bool normalise = true;          // a token's gates are divided by their sum
   spec::MoeSpec::Router mode = spec::MoeSpec::Router::kFloat32;
-  bool round_robin = false;  // chosen[t, j] = (t k + j) mod E instead
 };
 
 // x [T, D], weight [E, D]; bias [E], or undefined for none. Differentiable in x and weight through scores and gates.
 // kFloat32 takes everything in float32 or wider. kHfExact takes the logits in the dtype of x and rounds the gates to
-// it, as Qwen3MoeSparseMoeBlock of Hugging Face's transformers 4 does. `replay` [T, k], where defined, is chosen
+// it, as Qwen3MoeSparseMoeBlock of Hugging Face's transformers 4 does. `given` [T, k], where defined, is chosen
 // instead.
 Routing route(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const RouterOptions& options,
-              const at::Tensor& replay = {});
+              const at::Tensor& given = {});
 
 // The k largest of each row [T, E], largest first; of equal ones the lower index comes first. [T, k] int64.
 at::Tensor largest(const at::Tensor& preference, int64_t k);
+
+// Every expert in turn: of the token of number n and its j-th choice (n k + j) mod E. numbers [...] -> [T, k].
+at::Tensor round_robin(const at::Tensor& numbers, int64_t k, int64_t experts);
 
 // How many of the choices [T, k] fell on each expert: [E] int64, on the CPU.
 at::Tensor expert_counts(const at::Tensor& chosen, int64_t experts);

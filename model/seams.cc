@@ -1,6 +1,8 @@
 #include "model/seams.h"
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/linear.h>
+#include <c10/util/accumulate.h>
 
 #include <utility>
 
@@ -25,6 +27,11 @@ at::Tensor plain_head_loss(const at::Tensor& hidden, const Parameter& weight, co
                    spec::head_chunk_tokens(weight.shape[0]));
 }
 
+at::Tensor all_tokens(const at::Tensor& x) {
+  const at::IntArrayRef shape = x.sizes().slice(0, static_cast<size_t>(x.dim() - 1));
+  return at::arange(c10::multiply_integers(shape), x.options().dtype(at::kLong)).view(shape);
+}
+
 at::Tensor plain_chain(size_t, const at::Tensor& x, std::vector<Segment> segments) {
   Results results{x};
   for (const Segment& segment : segments) results = segment.run(results);
@@ -42,6 +49,7 @@ Seams plain_seams() {
       .dispatch = local_dispatch,
       .combine = local_combine,
       .token_sum = [](const at::Tensor& sum) { return sum; },
+      .token_numbers = all_tokens,
       .chain = plain_chain,
       .around = [](size_t, const at::Tensor& x, const Layer& body) { return body(x); },
   };

@@ -54,6 +54,9 @@ using ExpertCombine = std::function<at::Tensor(const at::Tensor& outputs, const 
 // Any shape, real or int64; differentiable, each rank's tokens getting their own gradient.
 using TokenSum = std::function<at::Tensor(const at::Tensor& sum)>;
 
+// Of the tokens of x [..., D], their numbers among all of the microbatch, of which x may be a part: [...] int64.
+using TokenNumbers = std::function<at::Tensor(const at::Tensor& x)>;
+
 // Around a unit (ParameterSet::units(), by index): runs `body` on x. FSDP gathers before and frees after,
 // activation checkpointing recomputes. The default just calls body(x).
 using Layer = std::function<at::Tensor(const at::Tensor& x)>;
@@ -79,6 +82,7 @@ struct Seams {
   ExpertDispatch dispatch;         // default: all experts are here (model/dispatch.h)
   ExpertCombine combine;           // its inverse
   TokenSum token_sum;              // default: all tokens are here
+  TokenNumbers token_numbers;      // default: all tokens are here
   Chain chain;                     // default: one segment after the other
   LayerDecorator around;           // default: body(x)
 };

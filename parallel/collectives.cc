@@ -7,6 +7,8 @@
 #include <ATen/ops/tensor.h>
 #include <c10/util/Exception.h>
 
+#include <new>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -17,6 +19,33 @@
 
 namespace qwen3::parallel {
 namespace {
+
+// The back end of the axis' group for tensors where x is.
+c10d::Backend& backend(const MeshAxis& axis, const at::Tensor& x) {
+  const ProcessGroup::Impl& group = axis.group().impl();
+  if (!x.is_cuda()) return *group.gloo;
+  TORCH_CHECK(group.nccl.defined(), "a tensor on ", x.device(), " cannot travel over axis ", axis.name(),
+              ", whose group was made for tensors on CPU");
+  return *group.nccl;
+}
+
+// Gloo finds a wrong shape only in the middle of the exchange, where it looks as if a peer were lost, and a wrong dtype
+// never.
+void check_all_to_all(const at::Tensor& output, const at::Tensor& input, const std::vector<int64_t>& receive,
+                      const std::vector<int64_t>& send, const MeshAxis& axis) {
+  const auto adds_up = [&](const std::vector<int64_t>& counts, const at::Tensor& rows) {
+    return static_cast<int64_t>(counts.size()) == axis.size() &&
+           std::accumulate(counts.begin(), counts.end(), int64_t{0}) == rows.size(0);
+  };
+  const bool even = receive.empty() && send.empty();
+  const bool fits =
+      even ? output.numel() == input.numel() && input.numel() % axis.size() == 0
+           : adds_up(receive, output) && adds_up(send, input) && output.sizes().slice(1) == input.sizes().slice(1);
+  TORCH_CHECK_VALUE(fits && output.scalar_type() == input.scalar_type(), "all_to_all over axis ", axis.name(), " (",
+                    axis.size(), " ranks): ", input.scalar_type(), " ", input.sizes(), " sent as rows ",
+                    at::IntArrayRef(send), " does not fit ", output.scalar_type(), " ", output.sizes(),
+                    " received as rows ", at::IntArrayRef(receive));
+}
 
 // What a hang is most likely about, for the message of an error.
 std::string oldest_unfinished(const MeshAxis& axis) {
@@ -29,8 +58,8 @@ std::string oldest_unfinished(const MeshAxis& axis) {
 // A collective from its call to the end of its wait, as the rank's instruments see it.
 class InFlight {
  public:
-  InFlight(const char* operation, const MeshAxis& axis, const at::Tensor& sent)
-      : operation_(operation), axis_(axis), started_(Timeline::Clock::now()), bytes_(sent.nbytes()) {
+  InFlight(const char* operation, const MeshAxis& axis, const at::Tensor& sent, bool gives)
+      : operation_(operation), axis_(axis), started_(Timeline::Clock::now()), bytes_(gives ? sent.nbytes() : 0) {
     if (Instruments* instruments = axis_.instruments()) {
       ticket_ = instruments->flights.start(axis_.number(), operation_, sent.scalar_type(), bytes_);
     }
@@ -65,20 +94,36 @@ class InFlight {
   }
 
  private:
-  // Gloo throws a plain std::runtime_error for a lost peer, NCCL a c10::DistBackendError: both leave as the latter.
+  // For a lost peer Gloo throws a std::runtime_error or c10::Error, NCCL a c10::DistBackendError: all leave as the
+  // last. This rank's own errors leave as they are, or it would be taken for a victim and its message dropped: lack of
+  // memory, and what a back end finds wrong with its arguments, a c10::Error before the work has started.
   template <typename Call>
   void guarded(Call&& call) {
     try {
       call();
-    } catch (const c10::Error& e) {
+    } catch (const std::bad_alloc&) {
+      give_up();
+      throw;
+    } catch (const c10::OutOfMemoryError&) {
+      give_up();
+      throw;
+    } catch (const c10::DistError& e) {
       fail(e.what_without_backtrace());
+    } catch (const c10::Error& e) {
+      if (work_.defined()) fail(e.what_without_backtrace());
+      give_up();
+      throw;
     } catch (const std::exception& e) {
       fail(e.what());
     }
   }
 
-  [[noreturn]] void fail(const char* what) {
+  void give_up() {
     if (Instruments* instruments = axis_.instruments()) instruments->flights.failed(ticket_);
+  }
+
+  [[noreturn]] void fail(const char* what) {
+    give_up();
     C10_THROW_ERROR(DistBackendError, c10::str(operation_, " over axis ", axis_.name(), " (", axis_.size(),
                                                " ranks): a peer is lost: ", what, oldest_unfinished(axis_)));
   }
@@ -88,16 +133,17 @@ class InFlight {
   Timeline::Clock::time_point started_;
   int64_t bytes_;
   FlightRecorder::Ticket ticket_;
-  c10::intrusive_ptr<c10d::Work> work_;
-  at::Tensor received_, sent_;  // alive while the group uses them
+  c10::intrusive_ptr<c10d::Work> work_;  // null until the back end has taken the call
+  at::Tensor received_, sent_;           // alive while the group uses them
 };
 
-// Every collective begins here: it is noted, what it throws becomes one kind of error, and the time of its wait is
-// charged to the axis. `start` calls the group, which fills `received` from what this and other ranks sent.
+// Every collective begins here: it is noted, the loss of a peer becomes one kind of error, and the time of its wait is
+// charged to the axis. `start` calls the group, which fills `received` from what this and other ranks sent. A rank that
+// `gives` nothing sends nothing of `sent` to others.
 template <typename Start>
 Pending launch(const char* operation, const MeshAxis& axis, const at::Tensor& received, const at::Tensor& sent,
-               Start&& start) {
-  auto flight = std::make_shared<InFlight>(operation, axis, sent);
+               Start&& start, bool gives = true) {
+  auto flight = std::make_shared<InFlight>(operation, axis, sent, gives);
   flight->start(std::forward<Start>(start), received, sent);
   return Pending([flight = std::move(flight)] { flight->wait(); });
 }
@@ -110,8 +156,7 @@ Pending start_all_gather(const at::Tensor& output, const at::Tensor& input, cons
     return {};
   }
   at::Tensor flat = output.view(-1), mine = input.view(-1);
-  return launch("all_gather", axis, output, input,
-                [&] { return axis.group().impl().backend->_allgather_base(flat, mine); });
+  return launch("all_gather", axis, output, input, [&] { return backend(axis, input)._allgather_base(flat, mine); });
 }
 
 Pending start_all_to_all(const at::Tensor& output, const at::Tensor& input, const MeshAxis& axis) {
@@ -124,9 +169,10 @@ Pending start_all_to_all(const at::Tensor& output, const at::Tensor& input, std:
     output.copy_(input);
     return {};
   }
+  check_all_to_all(output, input, receive, send, axis);
   at::Tensor out = output, in = input;
   return launch("all_to_all", axis, output, input,
-                [&] { return axis.group().impl().backend->alltoall_base(out, in, receive, send); });
+                [&] { return backend(axis, input).alltoall_base(out, in, receive, send); });
 }
 
 Pending start_gather(const at::Tensor& output, const at::Tensor& input, int64_t root, const MeshAxis& axis) {
@@ -139,7 +185,9 @@ Pending start_gather(const at::Tensor& output, const at::Tensor& input, int64_t 
   if (axis.index() == root) out.push_back(output.unbind(0));
   c10d::GatherOptions options;
   options.rootRank = root;
-  return launch("gather", axis, output, input, [&] { return axis.group().impl().backend->gather(out, in, options); });
+  return launch(
+      "gather", axis, output, input, [&] { return backend(axis, input).gather(out, in, options); },
+      /*gives=*/axis.index() != root);
 }
 
 Pending start_broadcast(const at::Tensor& x, int64_t root, const MeshAxis& axis) {
@@ -147,7 +195,9 @@ Pending start_broadcast(const at::Tensor& x, int64_t root, const MeshAxis& axis)
   std::vector<at::Tensor> tensors{x};
   c10d::BroadcastOptions options;
   options.rootRank = root;
-  return launch("broadcast", axis, x, x, [&] { return axis.group().impl().backend->broadcast(tensors, options); });
+  return launch(
+      "broadcast", axis, x, x, [&] { return backend(axis, x).broadcast(tensors, options); },
+      /*gives=*/axis.index() == root);
 }
 
 at::Tensor all_gather(const at::Tensor& x, const MeshAxis& axis) {

@@ -1,9 +1,11 @@
 // Collectives over one axis of the device mesh; no other file calls a process group.
 // Every rank of the axis must make the same calls in the same order, or all of them hang.
 // On an axis of size 1 nothing is sent. Throws c10::DistError when a peer is lost, whatever the back end threw; the
-// message names the rank's oldest unfinished collective. Each is noted in the rank's instruments.
-// None of them adds: sums are made locally in a fixed order from what all_to_all and all_gather bring, because Gloo's
-// all-reduce does not add in rank order and is no faster (design 6, ordered sum).
+// message names the rank's oldest unfinished collective. An error of the rank's own is no c10::DistError: arguments
+// that do not fit are another c10::Error, lack of memory is c10::OutOfMemoryError or std::bad_alloc. Tensors on CPU
+// travel over Gloo, those on a GPU over NCCL. Each collective is noted in the rank's instruments. None of them adds:
+// sums are made locally in a fixed order from what all_to_all and all_gather bring, because Gloo's all-reduce does not
+// add in rank order and is no faster (design 6, ordered sum).
 #pragma once
 #include <ATen/core/Tensor.h>
 

@@ -29,7 +29,7 @@ class FlightRecorder {
     std::string_view axis, operation;
     int64_t sequence = 0;  // on its axis, from 1: the same on every rank of the axis, which all make the same calls
     c10::ScalarType dtype = c10::ScalarType::Undefined;
-    int64_t bytes = 0;  // that this rank put in
+    int64_t bytes = 0;  // that this rank put in for others: into a broadcast the root alone, into a gather all but it
     Clock::time_point started;
     std::optional<Clock::time_point> done;  // when its wait returned
     bool finished = false;                  // whether it is complete, also when nobody has waited for it yet

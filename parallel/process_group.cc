@@ -30,6 +30,16 @@ void turn_off_flight_recorder() {
   static_cast<void>(once);
 }
 
+c10::intrusive_ptr<c10d::Backend> make_gloo_backend(c10::intrusive_ptr<c10d::Store> store, int64_t rank, int64_t size,
+                                                    const GroupOptions& options) {
+  auto gloo = c10d::ProcessGroupGloo::Options::create(options.timeout);
+  gloo->devices.push_back(options.interface.empty()
+                              ? c10d::ProcessGroupGloo::createDeviceForHostname(options.address)
+                              : c10d::ProcessGroupGloo::createDeviceForInterface(options.interface));
+  return c10::make_intrusive<c10d::ProcessGroupGloo>(std::move(store), static_cast<int>(rank), static_cast<int>(size),
+                                                     std::move(gloo));
+}
+
 }  // namespace
 
 Rendezvous::Rendezvous(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -69,18 +79,14 @@ ProcessGroup::~ProcessGroup() = default;
 std::shared_ptr<ProcessGroup> make_group(Rendezvous& rendezvous, const std::string& name, int64_t rank, int64_t size,
                                          const GroupOptions& options) {
   turn_off_flight_recorder();
-  auto store = c10::make_intrusive<c10d::PrefixStore>(name, rendezvous.impl().store);
+  // Each back end has keys of its own in the store; no group is named "nccl/...".
+  const auto keys_under = [&](const std::string& prefix) {
+    return c10::make_intrusive<c10d::PrefixStore>(prefix, rendezvous.impl().store);
+  };
   auto impl = std::make_unique<ProcessGroup::Impl>();
-  if (options.cuda) {
-    impl->backend = cuda::make_nccl_backend(std::move(store), rank, size, options.timeout);
-    return std::make_shared<ProcessGroup>(std::move(impl));
-  }
-  auto gloo = c10d::ProcessGroupGloo::Options::create(options.timeout);
-  gloo->devices.push_back(options.interface.empty()
-                              ? c10d::ProcessGroupGloo::createDeviceForHostname(options.address)
-                              : c10d::ProcessGroupGloo::createDeviceForInterface(options.interface));
-  impl->backend = c10::make_intrusive<c10d::ProcessGroupGloo>(std::move(store), static_cast<int>(rank),
-                                                              static_cast<int>(size), std::move(gloo));
+  // NCCL first: it finds out by itself that there is no GPU, and meets its peers only at the first collective.
+  if (options.cuda) impl->nccl = cuda::make_nccl_backend(keys_under("nccl/" + name), rank, size, options.timeout);
+  impl->gloo = make_gloo_backend(keys_under(name), rank, size, options);
   return std::make_shared<ProcessGroup>(std::move(impl));
 }
 

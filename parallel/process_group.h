@@ -1,5 +1,6 @@
 // Process groups and the store their members meet at. Only this file knows c10d's back ends; only collectives.cc calls
-// a group. Gloo on CPU; NCCL is made by parallel/cuda/ behind the same function.
+// a group. Tensors on CPU travel over Gloo. A group between GPUs has NCCL beside it, made by parallel/cuda/: also there
+// counts, norms and digests are on CPU.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -32,7 +33,7 @@ class Rendezvous {
 struct GroupOptions {
   std::string address = "127.0.0.1";  // this rank's address: a host name or an IP
   std::string interface;              // network interface to use instead, e.g. "eth0"; empty: that of the address
-  bool cuda = false;                  // NCCL between GPUs instead of Gloo between CPUs
+  bool cuda = false;                  // NCCL for tensors on GPUs, beside Gloo for those on CPU
   std::chrono::seconds timeout{300};  // of one collective; a dead peer is seen at once, this catches a hung one
 };
 
@@ -48,7 +49,8 @@ class ProcessGroup {
   std::unique_ptr<Impl> impl_;
 };
 
-// Making a group is itself a collective over its members; `name` must be unique within the rendezvous.
+// Making a group is itself a collective over its members; `name` must be unique within the rendezvous. With
+// options.cuda and no GPU it throws c10::Error before it waits for anybody.
 std::shared_ptr<ProcessGroup> make_group(Rendezvous& rendezvous, const std::string& name, int64_t rank, int64_t size,
                                          const GroupOptions& options);
 

@@ -1,4 +1,4 @@
-// What process_group.h hides: included by process_group.cc, collectives.cc and parallel/cuda/ only.
+// What process_group.h hides: included by process_group.cc and collectives.cc only.
 #pragma once
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
@@ -13,7 +13,8 @@ struct Rendezvous::Impl {
 };
 
 struct ProcessGroup::Impl {
-  c10::intrusive_ptr<c10d::Backend> backend;
+  c10::intrusive_ptr<c10d::Backend> gloo;  // for tensors on CPU
+  c10::intrusive_ptr<c10d::Backend> nccl;  // for tensors on a GPU; null unless GroupOptions::cuda
 };
 
 }  // namespace qwen3::parallel

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The control plane's tests under AddressSanitizer + UndefinedBehaviorSanitizer, then under ThreadSanitizer. What links
-# LibTorch is left out: the wheel is not instrumented, so what would be reported there is not ours.
+# LibTorch is left out: the wheel is not instrumented, so what would be reported there is not ours. What ThreadSanitizer
+# cannot know of gRPC: tests/sanitizers/thread_sanitizer.cc.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folders=(proto spec tokenizer checkpoint coordinator worker client)

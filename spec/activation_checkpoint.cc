@@ -80,18 +80,25 @@ BlockCost::BlockCost(const RunSpec& run) {
   // gathered rows are gone by then. Into them: the pieces gathered and joined.
   const int64_t leaves = tp == 1 ? 0 : all * m.dim * (wide == element ? 2 : 2 + wide / element);
   const int64_t enters = tp == 1 ? 0 : run.sequence_parallel ? 2 * all * m.dim : 0;
+  // The same around linear layers that overlap with it (parallel/tensor/overlap.cc), where the gradients of the layers'
+  // outputs and the gathered rows stay until all is done. Out of them: every piece of the inputs' gradient, sent and
+  // received, or received and taken to the wide dtype. Into them: the pieces and what is made of each, and both joined.
+  const bool async = tp > 1 && run.async_tensor_parallel;
+  const int64_t pieces_leave = all * m.dim * (wide == element ? 2 : 1 + wide / element);
+  const auto pieces_enter = [&](int64_t width) { return 2 * all * (m.dim + width) - here * m.dim; };
 
   const Tensors x = rows(here, m.dim, element), x_rms = rows(here, 1, wide), x_normed = rows(all, m.dim, element);
   const Tensors projected = rows(all, q + kv, element), head_rms = rows(all, heads + kv_heads, wide);
   const Tensors q_k_v = rows(all, q + 2 * kv, element);
   add("qkv", all * 2 * m.dim * (q + 2 * kv), here * 4 * m.dim + all * 4 * (q + kv), x,
-      x | x_rms | x_normed | projected | head_rms, here * m.dim + std::max(all * 2 * (q + kv), leaves));
+      x | x_rms | x_normed | projected | head_rms,
+      here * m.dim + std::max(all * 2 * (q + kv), async ? all * kv + pieces_leave : leaves));
 
   const Tensors attention = rows(all, q, element), log_sum_exp = rows(all, heads, wide);
   add("attention", all * 2 * q * run.data.seq_len, all * 4 * heads * run.data.seq_len, x | q_k_v,
       q_k_v | attention | log_sum_exp, here * m.dim + all * 2 * (q + kv));
   add("attention_residual", all * 2 * q * m.dim, here * 3 * m.dim, x | attention, attention,
-      here * m.dim + std::max(all * q + enters / 2, enters));
+      here * m.dim + (async ? pieces_enter(q) : std::max(all * q + enters / 2, enters)));
 
   const Tensors h = rows(here, m.dim, element), h_rms = rows(here, 1, wide);
   if (m.experts == 0) {
@@ -99,9 +106,10 @@ BlockCost::BlockCost(const RunSpec& run) {
     const Tensors h_normed = rows(all, m.dim, element);
     const Tensors gate_up = rows(all, 2 * hidden, element), swiglu = rows(all, hidden, element);
     add("gate_up", all * 4 * m.dim * hidden, here * 4 * m.dim, h, h | h_rms | h_normed,
-        here * m.dim + std::max(all * (2 * hidden + 2 * m.dim), all * m.dim + leaves));
+        here * m.dim +
+            (async ? all * 2 * hidden + pieces_leave : std::max(all * (2 * hidden + 2 * m.dim), all * m.dim + leaves)));
     add("mlp_residual", all * 2 * hidden * m.dim, all * 3 * hidden + here * 3 * m.dim, h | gate_up, gate_up | swiglu,
-        here * m.dim + std::max(all * 2 * hidden, all * hidden + enters));
+        here * m.dim + (async ? pieces_enter(hidden) : std::max(all * 2 * hidden, all * hidden + enters)));
     return;
   }
 

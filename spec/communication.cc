@@ -23,7 +23,8 @@ void add_data_parallel(const RunSpec& run, CommunicationBytes& bytes) {
   }
 }
 
-// parallel/tensor/: what crosses its border, in forward, again where it is recomputed, and in backward.
+// parallel/tensor/: what crosses its border, in forward, again where it is recomputed, and in backward. Async sends the
+// same: a broadcast of every rank's piece is a gather, a gather to every rank of its piece an all-to-all.
 class TensorParallel {
  public:
   explicit TensorParallel(const RunSpec& run)

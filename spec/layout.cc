@@ -1,6 +1,8 @@
 #include "spec/layout.h"
 
 #include <algorithm>
+#include <array>
+#include <span>
 
 namespace qwen3::spec {
 namespace {
@@ -93,6 +95,8 @@ int64_t degree_of(const Mesh& mesh, LayoutAxis axis) {
       return mesh.efsdp();
     case LayoutAxis::kEp:
       return mesh.ep;
+    case LayoutAxis::kCp:
+      return mesh.degree(Axis::kCp);
     case LayoutAxis::kTp:
       return mesh.degree(Axis::kTp);
   }
@@ -110,6 +114,8 @@ int64_t index_on(const Mesh& mesh, int64_t rank, LayoutAxis axis) {
       return rank % (mesh.efsdp() * mesh.ep) / mesh.ep;
     case LayoutAxis::kEp:
       return rank % mesh.ep;
+    case LayoutAxis::kCp:
+      return here[static_cast<int>(Axis::kCp)];
     case LayoutAxis::kTp:
       return here[static_cast<int>(Axis::kTp)];
   }
@@ -129,9 +135,14 @@ Box box_of(const Layout& layout, const Mesh& mesh, int64_t rank) {
 }
 
 bool owns(const Layout& layout, const Mesh& mesh, int64_t rank) {
-  // An expert over its own mesh is cut by every axis of a replica.
-  if (layout.shard.axis == LayoutAxis::kEfsdp) return true;
-  return is_cut(layout, LayoutAxis::kTp) || index_on(mesh, rank, LayoutAxis::kTp) == 0;
+  // All axes of a replica, and those of the experts' own mesh over the same ranks: a tensor that is not cut along one
+  // has copies there, of which the first counts.
+  static constexpr std::array kAxes = {LayoutAxis::kFsdp, LayoutAxis::kCp, LayoutAxis::kTp};
+  static constexpr std::array kAxesOfExperts = {LayoutAxis::kEfsdp, LayoutAxis::kEp};
+  const bool own_mesh = layout.shard.axis == LayoutAxis::kEfsdp;
+  const auto axes = own_mesh ? std::span<const LayoutAxis>(kAxesOfExperts) : std::span<const LayoutAxis>(kAxes);
+  return std::all_of(axes.begin(), axes.end(),
+                     [&](LayoutAxis axis) { return is_cut(layout, axis) || index_on(mesh, rank, axis) == 0; });
 }
 
 Layout layout_of(std::string_view name, const std::vector<int64_t>& shape, const Mesh& mesh, bool sequence_parallel) {

@@ -47,8 +47,9 @@ struct Transfer {
 };
 std::vector<Transfer> transfers(const Box& from, const Box& to);
 
-// Axes along which tensors are cut or summed. kFsdp is dp_shard; kEp and kEfsdp are the experts' (spec/mesh.h).
-enum class LayoutAxis { kReplicate, kFsdp, kEfsdp, kEp, kTp };
+// Axes along which tensors are cut, summed or copied. kFsdp is dp_shard; kEp and kEfsdp are the experts' (spec/mesh.h),
+// which take the place of kFsdp, kCp and kTp for what is cut along them.
+enum class LayoutAxis { kReplicate, kFsdp, kEfsdp, kEp, kCp, kTp };
 int64_t degree_of(const Mesh& mesh, LayoutAxis axis);
 int64_t index_on(const Mesh& mesh, int64_t rank, LayoutAxis axis);
 

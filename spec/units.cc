@@ -7,8 +7,6 @@
 namespace qwen3::spec {
 namespace {
 
-int64_t padded(int64_t elements) { return (elements + kSlotMultiple - 1) / kSlotMultiple * kSlotMultiple; }
-
 template <typename Size>
 int64_t sum_over(const std::vector<TensorSize>& tensors, Size&& size) {
   int64_t sum = 0;
@@ -17,6 +15,15 @@ int64_t sum_over(const std::vector<TensorSize>& tensors, Size&& size) {
 }
 
 }  // namespace
+
+int64_t padded(int64_t elements) { return (elements + kSlotMultiple - 1) / kSlotMultiple * kSlotMultiple; }
+
+int64_t slot_size(const Layout& layout, const Mesh& mesh, int64_t rank) {
+  Box largest = piece_of(layout, mesh, rank);  // the first shard of it
+  int64_t& rows = largest.shape[static_cast<size_t>(layout.shard.dim)];
+  rows = shard_rows(rows, degree_of(mesh, layout.shard.axis), 0).size();
+  return padded(largest.numel());
+}
 
 int64_t compute_bytes(const RunSpec& run) {
   switch (run.precision) {
@@ -63,8 +70,8 @@ std::vector<UnitSize> unit_sizes(const RunSpec& run) {
     const bool in_first = run.model.tied && parameter.layer == run.model.layers + 1;
     UnitSize& unit = unit_of(in_first ? 0 : parameter.layer, layout.shard.axis);
     const bool is_tied = run.model.tied && parameter.layer == 0;
-    unit.tensors.push_back({parameter.name, piece_of(layout, run.mesh, 0).numel(),
-                            padded(box_of(layout, run.mesh, 0).numel()), is_tied ? 2 : 1, layout.partial_over_tp});
+    unit.tensors.push_back({parameter.name, piece_of(layout, run.mesh, 0).numel(), slot_size(layout, run.mesh, 0),
+                            is_tied ? 2 : 1, layout.partial_over_tp});
   }
   return units;
 }

@@ -17,12 +17,15 @@ int64_t travel_bytes(const RunSpec& run);
 
 // Elements that the flat tensors of a shard are padded to a multiple of: a cache line of float32.
 inline constexpr int64_t kSlotMultiple = 16;
+int64_t padded(int64_t elements);
+// Of a tensor's shard on a rank: as long as the largest shard of the rank's piece, so that exchanges are even, padded.
+int64_t slot_size(const Layout& layout, const Mesh& mesh, int64_t rank);
 
 // In elements.
 struct TensorSize {
   std::string name;   // "layers.3.attention.wq.weight"
   int64_t piece = 0;  // what forward reads on a rank
-  int64_t slot = 0;   // of a rank's shard: as long as the largest, and a multiple of 16
+  int64_t slot = 0;   // slot_size
   int64_t uses = 1;   // each has a gradient of its own; of a tied weight two
   bool partial_over_tp = false;
 };

@@ -3,6 +3,8 @@
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
 
+#include <cstdint>
+#include <map>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -50,6 +52,15 @@ std::string toml_value(const Message& section, const FieldDescriptor& key) {
   }
 }
 
+// "tp 3.0 MiB, ep 1.5 MiB, ..."; "nothing".
+std::string sent_text(const v1::Plan& plan) {
+  const std::map<std::string, int64_t> by_axis(plan.bytes_sent_per_step().begin(), plan.bytes_sent_per_step().end());
+  if (by_axis.empty()) return "nothing";
+  return absl::StrJoin(by_axis, ", ", [](std::string* out, const auto& entry) {
+    absl::StrAppend(out, entry.first, " ", bytes_text(entry.second));
+  });
+}
+
 }  // namespace
 
 void print_spec(std::ostream& out, const v1::JobSpec& spec, const char* indent) {
@@ -80,6 +91,7 @@ void print_plan(std::ostream& out, const v1::Plan& plan, const char* indent) {
       << indent << "memory per rank: " << bytes_text(bytes.total()) << " (parameters " << bytes_text(bytes.parameters())
       << ", gradients " << bytes_text(bytes.gradients()) << ", moments " << bytes_text(bytes.moments())
       << ", activations " << bytes_text(bytes.activations()) << ")\n"
+      << indent << "sent per rank and step: " << sent_text(plan) << '\n'
       << indent << "checkpoint: " << bytes_text(plan.checkpoint_bytes()) << '\n';
   if (plan.estimated_step_seconds() > 0) {
     out << indent << "estimated step time: " << absl::StrFormat("%.3g s", plan.estimated_step_seconds()) << '\n';

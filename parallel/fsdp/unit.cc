@@ -11,20 +11,9 @@
 namespace qwen3::parallel {
 namespace {
 
-using spec::kSlotMultiple;
-
-int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
-
 // The part of the piece that the rank at `index` of the shard axis keeps, in the piece's own indices.
 spec::RowRange shard_of(const ShardedTensor& tensor, int64_t degree, int64_t index) {
   return spec::shard_rows(tensor.piece.shape[static_cast<size_t>(tensor.layout.shard.dim)], degree, index);
-}
-
-// Elements of the largest shard's slot; every rank's slot has this size, so that exchanges are even.
-int64_t slot_size(const ShardedTensor& tensor, int64_t degree) {
-  const int64_t all = tensor.piece.shape[static_cast<size_t>(tensor.layout.shard.dim)];
-  if (all == 0) return 0;
-  return round_up(tensor.piece.numel() / all * shard_of(tensor, degree, 0).size(), kSlotMultiple);
 }
 
 // For each rank's shard that is not empty: call(part of `piece`, slot of that rank, as long and in the same shape).
@@ -80,12 +69,15 @@ FsdpUnit::FsdpUnit(std::vector<model::Parameter*> parameters, const DeviceMesh& 
     known->uses.push_back(parameter);
   }
 
-  for (const ShardedTensor& tensor : tensors_) shard_numel_ += slot_size(tensor, shard_.size());
+  const auto slot_of = [&](const ShardedTensor& tensor) {
+    return spec::slot_size(tensor.layout, mesh.shape(), mesh.rank());
+  };
+  for (const ShardedTensor& tensor : tensors_) shard_numel_ += slot_of(tensor);
   const auto state = at::TensorOptions().dtype(options_.state_dtype);
   master_ = at::zeros({shard_numel_}, state);
   int64_t offset = 0;
   for (ShardedTensor& tensor : tensors_) {
-    const int64_t slot = slot_size(tensor, shard_.size());
+    const int64_t slot = slot_of(tensor);
     tensor.master = master_.narrow(0, offset, slot);
     if (options_.moments) {
       tensor.exp_avg = at::zeros({slot}, state);
@@ -100,7 +92,7 @@ FsdpUnit::FsdpUnit(std::vector<model::Parameter*> parameters, const DeviceMesh& 
     whole_ = compute_shard_;  // slots are whole tensors then
   } else {
     int64_t whole_numel = 0;
-    for (const ShardedTensor& tensor : tensors_) whole_numel += round_up(tensor.piece.numel(), kSlotMultiple);
+    for (const ShardedTensor& tensor : tensors_) whole_numel += spec::padded(tensor.piece.numel());
     whole_ = at::empty({whole_numel}, state.dtype(options_.compute_dtype));
   }
   offset = 0;
@@ -110,7 +102,7 @@ FsdpUnit::FsdpUnit(std::vector<model::Parameter*> parameters, const DeviceMesh& 
       use->weight = whole_.narrow(0, offset, numel).view(tensor.piece.shape).detach().requires_grad_(true);
       uses_.push_back({&tensor, use, OrderedSum(options_.ordered)});
     }
-    offset += round_up(numel, kSlotMultiple);
+    offset += spec::padded(numel);
   }
   if (!whole_on_this_rank()) {
     is_whole_ = true;
@@ -150,7 +142,7 @@ void FsdpUnit::gather() {
     const int64_t slot = tensor.master.numel(), numel = tensor.piece.numel();
     collect(gathered_.narrow(1, from, slot), raw.narrow(0, to, numel).view(tensor.piece.shape), tensor);
     from += slot;
-    to += round_up(numel, kSlotMultiple);
+    to += spec::padded(numel);
   }
   gathered_.reset();
 }
@@ -239,15 +231,16 @@ OrderedSum& FsdpUnit::accumulator_of(const ShardedTensor& tensor) {
 void FsdpUnit::start_adding_replicas() {
   int64_t elements = 0;
   for (const Use& use : uses_) elements += use.tensor->master.numel();
-  const at::Tensor mine = at::zeros({round_up(elements, replicate_.size())}, travelling());
+  const int64_t copies = replicate_.size(), part = spec::shard_rows(elements, copies, 0).size();
+  const at::Tensor mine = at::zeros({copies * part}, travelling());
   int64_t offset = 0;
   for (Use& use : uses_) {
     const int64_t slot = use.tensor->master.numel();
     mine.narrow(0, offset, slot).copy_(use.sum.take());
     offset += slot;
   }
-  replicas_ = at::empty({replicate_.size(), mine.numel() / replicate_.size()}, mine.options());
-  replicate_exchange_ = start_all_to_all(replicas_, mine.view({replicate_.size(), -1}), replicate_);
+  replicas_ = at::empty({copies, part}, mine.options());
+  replicate_exchange_ = start_all_to_all(replicas_, mine.view({copies, part}), replicate_);
 }
 
 void FsdpUnit::finish_step() {

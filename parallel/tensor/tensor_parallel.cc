@@ -1,5 +1,6 @@
 #include "parallel/tensor/tensor_parallel.h"
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/linear.h>
 #include <c10/util/Exception.h>
 
@@ -75,6 +76,11 @@ void install_tensor_parallel(model::Seams& seams, const MeshAxis& tp, const Tens
   };
   if (options.sequence_parallel) {
     seams.token_sum = [=](const at::Tensor& sum) { return reduce(sum, tp); };
+    seams.token_numbers = [=](const at::Tensor& x) {
+      const int64_t piece = x.size(kSequenceDim);
+      const at::Tensor all = at::arange(x.size(0) * piece * tp.size(), x.options().dtype(at::kLong));
+      return all.view({x.size(0), -1}).narrow(kSequenceDim, tp.index() * piece, piece);
+    };
   }
 }
 

@@ -65,7 +65,7 @@ void commit(const std::string& folder, const std::vector<HfTensor>& tensors, int
     }
     const auto written = write_safetensors(absl::StrCat(folder, "/", file), bytes);
     ASSERT_TRUE(written.ok()) << written.status();
-    part.files[file] = {written->size_bytes, written->xxh3_128};
+    part.files[file] = *written;
     parts.push_back(part);
   }
   ASSERT_TRUE(write_manifest(folder, merge(parts).value()).ok());

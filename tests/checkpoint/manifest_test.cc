@@ -28,7 +28,7 @@ Manifest part(int index, int64_t begin, int64_t end) {
   Manifest manifest;
   manifest.run = {.step = 10, .tokens = 99, .model_json = "{\"dim\":3}", .spec_json = "{}", .first_loss = 7.25};
   manifest.mesh = {1, 1, 2, 1, 1, 1};
-  manifest.files[file] = {.size_bytes = 100, .xxh3_128 = std::string(32, 'a')};
+  manifest.files[file] = {.size_bytes = 100, .xxh3_128 = {std::string(32, 'a')}};
   manifest.tensors["model.w"] = {.dtype = Dtype::kFloat32,
                                  .shape = {kRows, kColumns},
                                  .slices = {{file, "model.w", {{begin, 0}, {end - begin, kColumns}}}},
@@ -148,7 +148,7 @@ TEST(ManifestJson, TextThatIsNotOursIsRefusedWithTheReason) {
     return read.ok() ? "read" : std::string(read.status().message());
   };
   EXPECT_EQ(message("rank-0", "rank-9"), "read");  // forged() itself is right
-  EXPECT_THAT(message("\"format\": 2", "\"format\": 1"), HasSubstr("format is 1, this version reads 2"));
+  EXPECT_THAT(message("\"format\": 3", "\"format\": 2"), HasSubstr("format is 2, this version reads 3"));
   EXPECT_THAT(message("\"step\":10", "\"step\":-10"), HasSubstr("run.step is -10, want a whole number"));
   EXPECT_THAT(message("\"step\":10", "\"step\":1e1"), HasSubstr("run.step is 10.0, want a whole number"));
   EXPECT_THAT(message("\"step\":10", "\"steps\":10"), HasSubstr("key 'step' not found"));
@@ -157,6 +157,35 @@ TEST(ManifestJson, TextThatIsNotOursIsRefusedWithTheReason) {
   EXPECT_THAT(message("\"run\"", "run"), HasSubstr("parse error"));
   EXPECT_TRUE(absl::IsDataLoss(from_json("").status()));
   EXPECT_TRUE(absl::IsDataLoss(from_json("{\"format\": 1}").status()));
+}
+
+TEST(ManifestJson, DigestsThatDoNotFitTheFileAreRefused) {
+  const Manifest manifest = part(0, 0, 7);  // its file has 100 bytes: one chunk
+  const auto message = [&](const std::string& from, const std::string& to) {
+    const auto read = from_json(forged(manifest, from, to));
+    EXPECT_EQ(read.ok(), !absl::IsInvalidArgument(read.status()));
+    return read.ok() ? "read" : std::string(read.status().message());
+  };
+  const std::string chunk = "\"chunk_bytes\":4194304", size = "\"size_bytes\":100";
+  EXPECT_EQ(message(chunk, "\"chunk_bytes\":100"), "read");
+  EXPECT_EQ(message(chunk, "\"chunk_bytes\":67108864"), "read");
+  const std::string file = "file \"rank-0.safetensors\": ";
+  EXPECT_THAT(message(chunk, "\"chunk_bytes\":0"), HasSubstr(file + "chunk_bytes is 0, want from 1 to 67108864"));
+  EXPECT_THAT(message(chunk, "\"chunk_bytes\":67108865"), HasSubstr("chunk_bytes is 67108865, want from 1 to"));
+  EXPECT_THAT(message(chunk, "\"chunk_bytes\":-1"), HasSubstr(file + "chunk_bytes is -1, want a whole number"));
+  EXPECT_THAT(message(chunk, "\"chunk_bytes\":9223372036854775808"), HasSubstr("want a whole number"));
+  EXPECT_THAT(message(chunk, "\"chunk_bytes\":1.5"), HasSubstr("want a whole number"));
+  EXPECT_THAT(message("\"chunk_bytes\"", "\"chunk\""), HasSubstr("key 'chunk_bytes' not found"));
+  EXPECT_THAT(message(chunk, "\"chunk_bytes\":99"),
+              HasSubstr(file + "has 1 digests, want 2 for 100 bytes in chunks of 99"));
+  EXPECT_THAT(message(size, "\"size_bytes\":4194305"), HasSubstr("has 1 digests, want 2 for 4194305 bytes"));
+  EXPECT_THAT(message(size, "\"size_bytes\":0"), HasSubstr("has 1 digests, want 0"));
+  EXPECT_THAT(message(size, "\"size_bytes\":9223372036854775807"), HasSubstr("has 1 digests, want 2199023255552"));
+  const std::string digest = absl::StrCat("\"", std::string(32, 'a'), "\"");
+  EXPECT_THAT(message(digest, absl::StrCat(digest, ",", digest)), HasSubstr("has 2 digests, want 1"));
+  EXPECT_THAT(message(digest, ""), HasSubstr("has 0 digests, want 1"));
+  EXPECT_THAT(message(digest, "\"aa\""), HasSubstr(file + "digest is \"aa\", want 32"));
+  EXPECT_THAT(message(absl::StrCat("[", digest, "]"), digest), HasSubstr(file + "xxh3_128 is not a list"));
 }
 
 TEST(ManifestJson, EveryFlippedBitIsFound) {

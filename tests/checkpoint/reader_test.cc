@@ -4,7 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
+#include <fstream>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -15,6 +18,7 @@
 namespace qwen3::checkpoint {
 namespace {
 
+using ::testing::AllOf;
 using testing::bytes_of;
 using ::testing::HasSubstr;
 using testing::ramp;
@@ -22,10 +26,12 @@ using testing::TemporaryFolder;
 
 constexpr int64_t kRows = 10, kColumns = 3;
 
-// Commits a checkpoint of "model.w" [10, 3] = first, first + 1, ... and "model.norm" [10], cut over ranks at `cuts`.
-void commit(const std::string& folder, const std::vector<int64_t>& cuts, float first = 0.5F, int64_t step = 1) {
+// Commits a checkpoint of "model.w" = first, first + 1, ... and "model.norm" [rows], cut over ranks at `cuts` of rows.
+void commit(const std::string& folder, const std::vector<int64_t>& cuts, float first = 0.5F, int64_t step = 1,
+            int64_t columns_of_w = kColumns) {
   std::filesystem::create_directories(folder);
-  const std::vector<float> w = ramp(kRows * kColumns, first), norm = ramp(kRows, first);
+  const int64_t all_rows = cuts.back();
+  const std::vector<float> w = ramp(all_rows * columns_of_w, first), norm = ramp(all_rows, first);
   std::vector<Manifest> parts;
   for (size_t rank = 0; rank + 1 < cuts.size(); ++rank) {
     const int64_t begin = cuts[rank], rows = cuts[rank + 1] - cuts[rank];
@@ -33,24 +39,41 @@ void commit(const std::string& folder, const std::vector<int64_t>& cuts, float f
       return bytes_of(all).subspan(static_cast<size_t>(begin * columns * 4), static_cast<size_t>(rows * columns * 4));
     };
     const std::string file = absl::StrCat("rank-", rank, ".safetensors");
-    const TensorBytes tensors[] = {{"model.w", Dtype::kFloat32, {rows, kColumns}, part_of(w, kColumns)},
+    const TensorBytes tensors[] = {{"model.w", Dtype::kFloat32, {rows, columns_of_w}, part_of(w, columns_of_w)},
                                    {"model.norm", Dtype::kFloat32, {rows}, part_of(norm, 1)}};
     const auto written = write_safetensors(folder + "/" + file, tensors);
     ASSERT_TRUE(written.ok()) << written.status();
     Manifest part;
     part.run.step = step;
-    part.files[file] = {written->size_bytes, written->xxh3_128};
+    part.files[file] = *written;
     part.tensors["model.w"] = {Dtype::kFloat32,
-                               {kRows, kColumns},
-                               {{file, "model.w", {{begin, 0}, {rows, kColumns}}}},
-                               digest_slice(part_of(w, kColumns), 4, begin * kColumns)};
-    part.tensors["model.norm"] = {
-        Dtype::kFloat32, {kRows}, {{file, "model.norm", {{begin}, {rows}}}}, digest_slice(part_of(norm, 1), 4, begin)};
+                               {all_rows, columns_of_w},
+                               {{file, "model.w", {{begin, 0}, {rows, columns_of_w}}}},
+                               digest_slice(part_of(w, columns_of_w), 4, begin * columns_of_w)};
+    part.tensors["model.norm"] = {Dtype::kFloat32,
+                                  {all_rows},
+                                  {{file, "model.norm", {{begin}, {rows}}}},
+                                  digest_slice(part_of(norm, 1), 4, begin)};
     parts.push_back(part);
   }
   const auto merged = merge(parts);
   ASSERT_TRUE(merged.ok()) << merged.status();
   ASSERT_TRUE(write_manifest(folder, *merged).ok());
+}
+
+// Commits what is there again, with digests of chunks of `chunk_bytes`.
+void cut_into_chunks(const std::string& folder, int64_t chunk_bytes) {
+  Manifest manifest = read_manifest(folder).value();
+  const auto size = static_cast<size_t>(chunk_bytes);
+  for (auto& [name, file] : manifest.files) {
+    const std::string text = testing::read_bytes(absl::StrCat(folder, "/", name));
+    file.chunk_bytes = chunk_bytes;
+    file.xxh3_128.clear();
+    for (size_t begin = 0; begin < text.size(); begin += size) {
+      file.xxh3_128.push_back(bytes_digest(std::string_view(text).substr(begin, size)));
+    }
+  }
+  ASSERT_TRUE(write_manifest(folder, manifest).ok());
 }
 
 // Reads everything, as a restore does.
@@ -77,6 +100,31 @@ TEST(Reader, AnyRowsAreReadWhateverTheCut) {
         const auto into = std::as_writable_bytes(std::span(rows));
         ASSERT_TRUE(reader->read_rows("model.w", begin, end - begin, into).ok());
         ASSERT_THAT(rows, ::testing::ElementsAreArray(w.begin() + begin * kColumns, w.begin() + end * kColumns));
+      }
+    }
+  }
+}
+
+TEST(Reader, AnyBoxIsReadWhateverTheChunks) {
+  for (const int64_t chunk_bytes : {1, 7, 64, 100}) {
+    SCOPED_TRACE(chunk_bytes);
+    const TemporaryFolder folder;
+    commit(folder.path(), {0, 4, 10});
+    cut_into_chunks(folder.path(), chunk_bytes);
+    for (int64_t begin = 0; begin < kRows; ++begin) {
+      for (int64_t rows = 1; rows <= kRows - begin; ++rows) {
+        const auto reader = Reader::open(folder.path());  // anew: nothing is checked yet
+        ASSERT_TRUE(reader.ok()) << reader.status();
+        std::vector<float> got(static_cast<size_t>(rows * 2)), wanted;
+        for (int64_t row = begin; row < begin + rows; ++row) {
+          for (int64_t column = 1; column < 3; ++column) {
+            wanted.push_back(0.5F + static_cast<float>(row * kColumns + column));
+          }
+        }
+        const absl::Status status =
+            reader->read_box("model.w", {{begin, 1}, {rows, 2}}, std::as_writable_bytes(std::span(got)));
+        ASSERT_TRUE(status.ok()) << status;
+        ASSERT_EQ(got, wanted) << rows << " rows from " << begin;
       }
     }
   }
@@ -171,7 +219,7 @@ TEST(Corruption, SwappedFilesAreFound) {
   std::filesystem::rename(folder.file("rank-0.safetensors"), folder.file("x"));
   std::filesystem::rename(folder.file("rank-1.safetensors"), folder.file("rank-0.safetensors"));
   std::filesystem::rename(folder.file("x"), folder.file("rank-1.safetensors"));
-  EXPECT_THAT(std::string(read_all(folder.path()).message()), HasSubstr("rank-0.safetensors: has XXH3-128"));
+  EXPECT_THAT(std::string(read_all(folder.path()).message()), HasSubstr("rank-0.safetensors: bytes 0 to "));
 }
 
 TEST(Corruption, FilesOrTheManifestOfAnotherStepAreFound) {
@@ -208,6 +256,132 @@ TEST(Corruption, ASliceThatIsNotTheFilesTensorIsFound) {
   manifest.tensors["model.norm"].slices[0].key = "model.w";
   ASSERT_TRUE(write_manifest(folder.path(), manifest).ok());
   EXPECT_THAT(std::string(read_all(folder.path()).message()), HasSubstr("got F32 [10,3], the manifest says F32 [10]"));
+}
+
+constexpr int64_t kLargeRows = 3072, kLargeColumns = 1024;  // 4 KiB a row
+
+// A file of four chunks. After a header of less than a row's bytes, rows [0, 1023) are in chunk 0 alone, [1024, 2047)
+// in chunk 1, [2048, 3071) in chunk 2; the rows between them are cut.
+class Chunks : public ::testing::Test {
+ protected:
+  void SetUp() override { commit(folder_.path(), {0, kLargeRows}, 0.5F, /*step=*/1, kLargeColumns); }
+
+  // Changes a bit in place.
+  void flip(int64_t offset) const {
+    std::fstream file(path_, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(offset);
+    const int byte = file.get();
+    file.seekp(offset);
+    file.put(static_cast<char>(byte ^ 1));
+    ASSERT_TRUE(file.flush().good());
+  }
+
+  // "right", "wrong", or the error.
+  static std::string read(const Reader& reader, const spec::Box& box) {
+    std::vector<float> values(static_cast<size_t>(box.numel()));
+    const absl::Status status = reader.read_box("model.w", box, std::as_writable_bytes(std::span(values)));
+    if (!status.ok()) return status.ToString();
+    for (int64_t i = 0; i < box.numel(); ++i) {
+      const int64_t row = box.begin[0] + i / box.shape[1], column = box.begin[1] + i % box.shape[1];
+      if (values[static_cast<size_t>(i)] != 0.5F + static_cast<float>(row * kLargeColumns + column)) return "wrong";
+    }
+    return "right";
+  }
+
+  const TemporaryFolder folder_;
+  const std::string path_ = folder_.file("rank-0.safetensors");
+};
+
+TEST_F(Chunks, OnlyThoseOfTheHeaderAndTheBoxAreUsed) {
+  flip(2 * kChunkBytes + 5);
+  flip(3 * kChunkBytes + 5);
+  const auto reader = Reader::open(folder_.path());
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  EXPECT_EQ(read(*reader, {{1100, 100}, {900, 7}}), "right");
+  const auto names_the_chunk =
+      AllOf(HasSubstr("DATA_LOSS"), HasSubstr(path_ + ": bytes 8388608 to 12582912 have XXH3-128 "),
+            HasSubstr(", the manifest says "));
+  EXPECT_THAT(read(*reader, {{2100, 0}, {1, 1}}), names_the_chunk);
+  EXPECT_THAT(read(*reader, {{2100, 0}, {1, 1}}), names_the_chunk);  // it stays so
+  EXPECT_THAT(read(*reader, {{0, 0}, {kLargeRows, kLargeColumns}}), names_the_chunk);
+  EXPECT_EQ(read(*reader, {{0, 0}, {2047, kLargeColumns}}), "right");
+  std::vector<float> norm(1);
+  EXPECT_THAT(
+      std::string(
+          reader->read_rows("model.norm", kLargeRows - 1, 1, std::as_writable_bytes(std::span(norm))).message()),
+      HasSubstr(": bytes 12582912 to "));
+  EXPECT_THAT(std::string(verify_files(folder_.path(), reader->manifest()).message()), HasSubstr("bytes 8388608 to"));
+}
+
+TEST_F(Chunks, TheOneOfTheHeaderIsAlwaysChecked) {
+  flip(kChunkBytes - 1);  // not in the header itself
+  const auto reader = Reader::open(folder_.path());
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  EXPECT_THAT(read(*reader, {{1100, 0}, {1, 1}}), HasSubstr("bytes 0 to 4194304 have XXH3-128 "));
+}
+
+// What this process has read, as the kernel counts it.
+std::optional<int64_t> bytes_read() {
+  std::ifstream file("/proc/self/io");
+  std::string key;
+  int64_t value = 0;
+  if (file >> key >> value && key == "rchar:") return value;
+  return std::nullopt;
+}
+
+TEST_F(Chunks, NothingElseIsReadAndNothingTwiceWithoutNeed) {
+  const auto reader = Reader::open(folder_.path());
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  constexpr int64_t kLittle = 128 << 10;  // the header again, the last chunk, the counter itself
+  const auto read_for = [&](const spec::Box& box) {
+    const int64_t before = bytes_read().value_or(0);
+    EXPECT_EQ(read(*reader, box), "right");
+    return bytes_read().value_or(0) - before;
+  };
+  const int64_t first = read_for({{1100, 100}, {900, 7}});
+  if (first < kChunkBytes) GTEST_SKIP() << "this kernel does not count what is read";
+  EXPECT_LE(first, 2 * kChunkBytes + kLittle);  // of the header and of the box
+  EXPECT_LE(read_for({{1100, 100}, {900, 7}}), 900 * 7 * 4 + kLittle);
+  EXPECT_LE(read_for({{0, 0}, {kLargeRows, kLargeColumns}}), kLargeRows * kLargeColumns * 4 + kLittle);
+}
+
+TEST_F(Chunks, AFileThatShrinksIsFound) {
+  const auto reader = Reader::open(folder_.path()), other = Reader::open(folder_.path());
+  ASSERT_TRUE(reader.ok() && other.ok());
+  EXPECT_EQ(read(*reader, {{0, 0}, {1, 1}}), "right");
+  std::filesystem::resize_file(path_, 2 * kChunkBytes + 1000);
+  EXPECT_THAT(read(*reader, {{2500, 0}, {1, 1}}),
+              AllOf(HasSubstr("DATA_LOSS"), HasSubstr(path_ + ": ends at byte 8389608, want 4194304 bytes from")));
+  EXPECT_THAT(read(*other, {{0, 0}, {1, 1}}),
+              AllOf(HasSubstr("DATA_LOSS"), HasSubstr(path_ + ": has 8389608 bytes, the manifest says ")));
+}
+
+TEST_F(Chunks, ManyThreadsMayReadBoxesThatOverlap) {
+  flip(2 * kChunkBytes + 5);
+  const auto reader = Reader::open(folder_.path());
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  constexpr int kThreads = 8, kBoxes = 40;
+  std::atomic<int> as_wanted{0};
+  {
+    std::vector<std::jthread> threads;
+    for (int thread = 0; thread < kThreads; ++thread) {
+      threads.emplace_back([&, thread] {
+        std::mt19937 random(static_cast<uint32_t>(thread));
+        const auto up_to = [&](int64_t most) {
+          return static_cast<int64_t>(random() % static_cast<uint64_t>(most + 1));
+        };
+        for (int i = 0; i < kBoxes; ++i) {
+          const bool broken = up_to(3) == 0;  // in chunk 2 alone; else in chunks 0 and 1
+          const int64_t first = broken ? 2048 : 0, end = broken ? 3071 : 2047;
+          const int64_t rows = 1 + up_to(200), columns = 1 + up_to(kLargeColumns - 1);
+          const std::string got =
+              read(*reader, {{first + up_to(end - first - rows), up_to(kLargeColumns - columns)}, {rows, columns}});
+          as_wanted += broken ? got.starts_with("DATA_LOSS") : got == "right";
+        }
+      });
+    }
+  }
+  EXPECT_EQ(as_wanted, kThreads * kBoxes);
 }
 
 TEST(Space, AFolderThatCannotHoldItIsNamed) {

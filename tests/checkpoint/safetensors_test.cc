@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <csignal>
 
 #include "absl/strings/str_format.h"
@@ -77,18 +78,33 @@ TEST(Safetensors, ReadsOutsideOfATensorAreRefused) {
   EXPECT_TRUE(absl::IsNotFound(read_tensor_bytes(folder.file("x"), *header, "c", 0, into)));
 }
 
-TEST(Safetensors, TheReportedDigestIsTheXxh3OfTheFile) {
+TEST(OutputFile, TheReportedDigestsAreTheXxh3OfTheChunks) {
   const TemporaryFolder folder;
-  const std::vector<float> a = ramp(1 << 20);  // several reads of the digest's buffer
-  const TensorBytes tensors[] = {{"a", Dtype::kFloat32, {1 << 20}, bytes_of(a)}};
-  const auto written = write_safetensors(folder.file("x"), tensors);
-  ASSERT_TRUE(written.ok()) << written.status();
+  const std::vector<float> values = ramp(9 << 18);  // 9 MiB
+  for (const int64_t bytes : {int64_t{0}, kChunkBytes - 1, 2 * kChunkBytes, 2 * kChunkBytes + 1}) {
+    SCOPED_TRACE(bytes);
+    auto file = OutputFile::create(folder.file("x"), bytes);
+    ASSERT_TRUE(file.ok()) << file.status();
+    constexpr size_t kAtOnce = 3'000'000;  // no piece ends where a chunk does
+    for (auto rest = bytes_of(values).first(static_cast<size_t>(bytes)); !rest.empty();) {
+      const size_t piece = std::min(rest.size(), kAtOnce);
+      ASSERT_TRUE(file->append(rest.first(piece)).ok());
+      rest = rest.subspan(piece);
+    }
+    const auto written = file->commit();
+    ASSERT_TRUE(written.ok()) << written.status();
 
-  const std::string bytes = testing::read_bytes(folder.file("x"));
-  const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
-  EXPECT_EQ(written->xxh3_128, absl::StrFormat("%016x%016x", hash.high64, hash.low64));
-  EXPECT_EQ(written->size_bytes, static_cast<int64_t>(bytes.size()));
-  EXPECT_EQ(file_digest(folder.file("x")).value(), written->xxh3_128);
+    const std::string text = testing::read_bytes(folder.file("x"));
+    std::vector<std::string> wanted;
+    for (size_t begin = 0; begin < text.size(); begin += kChunkBytes) {
+      const size_t size = std::min<size_t>(kChunkBytes, text.size() - begin);
+      const XXH128_hash_t hash = XXH3_128bits(text.data() + begin, size);
+      wanted.push_back(absl::StrFormat("%016x%016x", hash.high64, hash.low64));
+    }
+    EXPECT_EQ(written->size_bytes, bytes);
+    EXPECT_EQ(written->chunk_bytes, kChunkBytes);
+    EXPECT_EQ(written->xxh3_128, wanted);
+  }
 }
 
 TEST(Safetensors, TensorsThatDoNotMatchTheirShapeAreNotWritten) {

@@ -141,6 +141,8 @@ TEST_F(Cli, DescribeSaysAllAboutAJob) {
   job.mutable_plan()->mutable_mesh(0)->set_degree(2);
   job.mutable_plan()->set_world_size(2);
   job.mutable_plan()->mutable_bytes_per_rank()->set_total(3 << 29);
+  (*job.mutable_plan()->mutable_bytes_sent_per_step())["tp"] = 3 << 20;
+  (*job.mutable_plan()->mutable_bytes_sent_per_step())["dp_shard"] = 5 << 20;
   job.add_warnings("job.toml:3: comm.trace_buf_size has no effect here");
   job.mutable_spec()->mutable_debug()->set_ordered(true);
   add(job);
@@ -174,6 +176,7 @@ TEST_F(Cli, DescribeSaysAllAboutAJob) {
             "  compute dtype: \n"
             "  FLOPs per step: 0.000e+00\n"
             "  memory per rank: 1.5 GiB (parameters 0 B, gradients 0 B, moments 0 B, activations 0 B)\n"
+            "  sent per rank and step: dp_shard 5.0 MiB, tp 3.0 MiB\n"
             "  checkpoint: 0 B\n"
             "  start: at once\n"
             "spec:\n"

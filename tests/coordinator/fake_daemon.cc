@@ -110,7 +110,7 @@ void FakeDaemon::prepare(const internal::v1::Assign& assign, int32_t rank, int64
   record.shape = {assign.assignment().world_size(), 1};
   record.slices = {{.file = file, .key = "model.w", .box = {{rank, 0}, {1, 1}}}};
   record.digest = checkpoint::digest_slice(bytes, 4, rank);
-  part.files[file] = {written->size_bytes, written->xxh3_128};
+  part.files[file] = *written;
   WorkerMessage message;
   *message.mutable_prepared()->mutable_key() = assign.key();
   message.mutable_prepared()->set_rank(rank);

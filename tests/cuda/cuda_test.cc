@@ -9,6 +9,8 @@
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <vector>
 
+#include "parallel/collectives.h"
+
 namespace qwen3::parallel::cuda {
 namespace {
 
@@ -45,11 +47,28 @@ TEST(CudaNccl, AGroupOfOneGathersItself) {
   EXPECT_TRUE(at::equal(all, mine));
 }
 
-TEST(Cuda, WithoutAGpuAGroupIsRefusedWithASentence) {
+TEST(CudaNccl, AGroupTakesTensorsOnEitherDevice) {
+  if (!available()) GTEST_SKIP() << "no CUDA code or no GPU";
+  const auto store = Rendezvous::in_process();
+  // A group of one, since NCCL takes a GPU only once; the axis claims two, or nothing would be sent.
+  const MeshAxis axis("pair", /*index=*/0, /*size=*/2,
+                      make_group(*store, "pair", /*rank=*/0, /*size=*/1, {.cuda = true}));
+  for (const at::Device device : {at::Device(at::kCPU), at::Device(at::kCUDA, 0)}) {
+    const at::Tensor x = at::arange(8, at::TensorOptions(device).dtype(at::kFloat));
+    start_broadcast(x, /*root=*/0, axis).wait();
+    EXPECT_EQ(x.sum().item<float>(), 28);
+  }
+}
+
+// The peer of the last group never comes.
+TEST(Cuda, WithoutAGpuAGroupIsRefusedWithASentenceAndWaitsForNobody) {
   if (available()) GTEST_SKIP() << "there is a GPU";
+  const auto refused = ThrowsMessage<c10::Error>(
+      testing::AnyOf(HasSubstr("this build has no CUDA code"), HasSubstr("this machine has none")));
   EXPECT_THAT([] { make_nccl_backend(c10::make_intrusive<c10d::HashStore>(), 0, 1, std::chrono::seconds(1)); },
-              ThrowsMessage<c10::Error>(
-                  testing::AnyOf(HasSubstr("this build has no CUDA code"), HasSubstr("this machine has none"))));
+              refused);
+  const auto store = Rendezvous::in_process();
+  EXPECT_THAT([&] { make_group(*store, "world", /*rank=*/0, /*size=*/2, {.cuda = true}); }, refused);
 }
 
 }  // namespace

@@ -13,10 +13,11 @@ namespace {
 constexpr int kSlots = 2, kSteps = 16;
 constexpr int kKillAfter = 6;  // between the checkpoints of steps 4 and 8
 
-// Runs the job on two workers and disturbs it once. Empty function: not disturbed.
-v1::Job run(const std::function<void(Service&)>& disturb) {
+// Runs the job on two workers, with layers cut over `tp` ranks, and disturbs it once. Empty function: not disturbed.
+v1::Job run(int tp, const std::function<void(Service&)>& disturb) {
   Service service(/*workers=*/2);
   v1::JobSpec spec = service.small_job(kSlots, kSteps);
+  spec.mutable_parallelism()->set_tensor_parallel_degree(tp);
   spec.mutable_debug()->set_step_delay_ms(100);  // the kill falls well inside the run
   const auto name = service.submit(spec);
   EXPECT_TRUE(name.ok()) << name.status();
@@ -32,16 +33,16 @@ v1::Job run(const std::function<void(Service&)>& disturb) {
   return *job;
 }
 
+void expect_the_same_end(const v1::Job& job, const v1::Job& undisturbed) {
+  EXPECT_EQ(job.progress().step(), kSteps);
+  EXPECT_FALSE(job.result().final_loss_hex().empty());
+  EXPECT_EQ(job.result().final_loss_hex(), undisturbed.result().final_loss_hex());
+  EXPECT_EQ(job.result().state_digest(), undisturbed.result().state_digest());
+}
+
 class Kill : public ::testing::Test {
  protected:
-  static void SetUpTestSuite() { undisturbed_ = run(nullptr); }
-
-  static void expect_the_same_end(const v1::Job& job) {
-    EXPECT_EQ(job.progress().step(), kSteps);
-    EXPECT_FALSE(job.result().final_loss_hex().empty());
-    EXPECT_EQ(job.result().final_loss_hex(), undisturbed_.result().final_loss_hex());
-    EXPECT_EQ(job.result().state_digest(), undisturbed_.result().state_digest());
-  }
+  static void SetUpTestSuite() { undisturbed_ = run(/*tp=*/1, nullptr); }
 
   static v1::Job undisturbed_;
 };
@@ -49,27 +50,35 @@ class Kill : public ::testing::Test {
 v1::Job Kill::undisturbed_;
 
 TEST_F(Kill, OfARankStartsANewAttemptThatEndsTheSame) {
-  const v1::Job job = run([](Service& service) { service.kill_rank(1); });
+  const v1::Job job = run(/*tp=*/1, [](Service& service) { service.kill_rank(1); });
   EXPECT_EQ(job.attempt_count(), 2);
-  expect_the_same_end(job);
+  expect_the_same_end(job, undisturbed_);
 }
 
 TEST_F(Kill, OfADaemonStartsANewAttemptThatEndsTheSame) {
-  const v1::Job job = run([](Service& service) {
+  const v1::Job job = run(/*tp=*/1, [](Service& service) {
     service.kill_worker(0);
     service.start_worker(0);
   });
   EXPECT_EQ(job.attempt_count(), 2);
-  expect_the_same_end(job);
+  expect_the_same_end(job, undisturbed_);
 }
 
 TEST_F(Kill, OfTheCoordinatorLosesNoStepAndEndsTheSame) {
-  const v1::Job job = run([](Service& service) {
+  const v1::Job job = run(/*tp=*/1, [](Service& service) {
     service.kill_coordinator();
     service.start_coordinator();
   });
   EXPECT_EQ(job.attempt_count(), 1);
-  expect_the_same_end(job);
+  expect_the_same_end(job, undisturbed_);
+}
+
+// Its bits are its own: other sums are rounded than with whole layers, in an order as fixed.
+TEST(KillUnderTensorParallelism, OfARankStartsANewAttemptThatEndsTheSame) {
+  const v1::Job undisturbed = run(/*tp=*/2, nullptr);
+  const v1::Job job = run(/*tp=*/2, [](Service& service) { service.kill_rank(1); });
+  EXPECT_EQ(job.attempt_count(), 2);
+  expect_the_same_end(job, undisturbed);
 }
 
 }  // namespace

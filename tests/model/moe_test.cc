@@ -165,10 +165,13 @@ TEST(Router, TakesLogitsInFloat32AndInTheActivationDtypeWhereExactlyLikeHuggingF
 }
 
 TEST(Router, RoundRobinLoadsEveryExpertAlike) {
+  const int64_t count = tokens(at::kFloat).size(0);
+  const at::Tensor chosen = round_robin(at::arange(count), kChoices, kExperts);
+  EXPECT_TRUE(at::equal(expert_counts(chosen, kExperts), at::full({kExperts}, 15, at::kLong)));
+  EXPECT_TRUE(at::equal(chosen[1], at::tensor({3, 4, 5}, at::kLong)));
   const Routing routing =
-      route(tokens(at::kFloat), tokens(at::kFloat, kExperts), {}, {.experts_per_token = kChoices, .round_robin = true});
-  EXPECT_TRUE(at::equal(expert_counts(routing.chosen, kExperts), at::full({kExperts}, 15, at::kLong)));
-  EXPECT_TRUE(at::equal(routing.chosen[1], at::tensor({3, 4, 5}, at::kLong)));
+      route(tokens(at::kFloat), tokens(at::kFloat, kExperts), {}, {.experts_per_token = kChoices}, chosen);
+  EXPECT_TRUE(at::equal(routing.chosen, chosen));
 }
 
 TEST(Balance, LossIsOneWhenEvenAndTheNumberOfExpertsWhenOneTakesAll) {

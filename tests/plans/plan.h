@@ -17,10 +17,13 @@ struct Plan {
   Model model = Model::kDense;
   int64_t replicate = 1, shard = 1, tp = 1, ep = 1;
   int64_t microbatches = 8;  // of a step over all ranks; what a rank does of them it accumulates
+  bool balanced = false;     // experts in turn instead of the router's choice, which rounding may change
   Recompute recompute = Recompute::kNone;
   bool reshard = true;            // gathered weights are freed after forward
   bool reduce_once = false;       // gradients are exchanged once a step, not after every microbatch
   bool sequence_parallel = true;  // under tensor parallelism
+  bool async_tp = false;          // its communication overlaps with its GEMMs
+  bool loss_parallel = true;      // and the loss is taken of logits that stay cut
   spec::Precision precision = spec::Precision::kFloat32;
   bool ordered = true;
 
@@ -45,8 +48,10 @@ struct Bound {
 };
 Bound bound_of(const Plan& plan);
 
-// All plans that are legal (spec/rules.h), on 1, 2, 4 and 8 ranks.
+// All plans that are legal (spec/rules.h) on up to 8 ranks and have at most two unusual choices.
 std::vector<Plan> every_plan();
+// Of `reshard`, `reduce_once`, `sequence_parallel`, `async_tp` and `loss_parallel`, how many are not the default.
+int unusual_choices(const Plan& plan);
 
 // Some of `plans`, at least `least` if there are as many: each pair of choices that meet in any of them meets in one of
 // the chosen. A function of the plans alone.

@@ -2,7 +2,10 @@
 #include "parallel/collectives.h"
 
 #include <ATen/ATen.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <functional>
 
 #include "tests/ranks/run_ranks.h"
 
@@ -10,6 +13,8 @@ namespace qwen3::testing {
 namespace {
 
 using parallel::MeshAxis;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 void on_axis(int64_t size, const std::function<void(const MeshAxis&)>& body) { run_axis(spec::Axis::kTp, size, body); }
 
@@ -91,6 +96,32 @@ TEST(Collectives, OneRankCanSendToAllAndAllToOne) {
         EXPECT_TRUE(at::equal(all.select(1, 1), at::arange(3, at::kDouble)));
       }
     }
+  });
+}
+
+// Whose peers would be blamed for a c10::DistError.
+void expect_own_error(const std::function<parallel::Pending()>& start) {
+  try {
+    start().wait();
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const c10::DistError& e) {
+    ADD_FAILURE() << e.what_without_backtrace();
+  } catch (const c10::Error& e) {
+    EXPECT_THAT(e.what_without_backtrace(), Not(HasSubstr("a peer is lost")));
+  }
+}
+
+TEST(Collectives, AWrongShapeOrDtypeIsTheRanksOwnErrorAndTheGroupGoesOn) {
+  on_axis(2, [](const MeshAxis& axis) {
+    expect_own_error([&] { return start_all_gather(at::empty({2, 3}), at::ones({2}), axis); });
+    expect_own_error([&] { return start_all_gather(at::empty({2, 3}, at::kDouble), at::ones({3}), axis); });
+    expect_own_error([&] { return start_all_to_all(at::empty({2, 3}), at::ones({2, 2}), axis); });
+    expect_own_error([&] { return start_all_to_all(at::empty({2, 3}, at::kDouble), at::ones({2, 3}), axis); });
+    const std::vector<int64_t> two{1, 1}, three{1, 2};  // rows from each rank and for each
+    expect_own_error([&] { return start_all_to_all(at::empty({3, 2}), at::ones({3, 2}), two, three, axis); });
+    expect_own_error([&] { return start_all_to_all(at::empty({3, 2}), at::ones({3, 4}), three, three, axis); });
+    expect_own_error([&] { return start_broadcast(at::ones({2}), /*root=*/2, axis); });
+    EXPECT_TRUE(at::equal(all_reduce_sum(at::ones({3}), axis), at::full({3}, 2, at::kFloat)));
   });
 }
 

@@ -40,17 +40,20 @@ class Evaluate : public ::testing::Test {
 
   v1::EvaluationSpec& spec() { return *assignment_.mutable_evaluation(); }
 
-  void write_scene(const spec::ModelShape& shape) {
+  void write_scene(const spec::ModelShape& shape, int64_t length = kLength) {
     write_hf_folder(folder_ + "/hf", shape);
-    write_tokens(folder_ + "/tokens.safetensors", kSequences, kLength, shape.vocab);
+    write_tokens(folder_ + "/tokens.safetensors", kSequences, length, shape.vocab);
   }
 
-  GangOutcome run(int64_t replicate, int64_t shard) {
-    assignment_.set_world_size(static_cast<int32_t>(replicate * shard));
+  GangOutcome run(int64_t replicate, int64_t shard, int64_t tp = 1, int64_t ep = 1) {
+    assignment_.set_world_size(static_cast<int32_t>(replicate * shard * tp));
     v1::JobSpec& job = *assignment_.mutable_spec();
+    job.mutable_parallelism()->set_tensor_parallel_degree(tp);
+    job.mutable_parallelism()->set_expert_parallel_degree(ep);
+    job.mutable_parallelism()->set_enable_async_tensor_parallel(tp > 1);
     job.mutable_parallelism()->set_data_parallel_replicate_degree(replicate);
     job.mutable_parallelism()->set_data_parallel_shard_degree(shard);
-    job.mutable_resources()->set_slots(replicate * shard);
+    job.mutable_resources()->set_slots(replicate * shard * tp);
     return perform_as_threads(assignment_, environment_);
   }
 
@@ -83,6 +86,24 @@ TEST_P(EvaluateShapes, EveryMeshGivesTheSameBits) {
     EXPECT_EQ(many.result.evaluation().tokens(), one.result.evaluation().tokens());
     EXPECT_TRUE(file_bytes(out("logits")) == logits) << "logits differ";
     EXPECT_TRUE(file_bytes(out("gradients")) == gradients) << "gradients differ";
+  }
+}
+
+// Nine tokens cannot be cut into two pieces of a sequence: tensor parallelism then does without, also when the job asks
+// for its async form.
+TEST_P(EvaluateShapes, TensorAndExpertParallelismGiveTheSameLossInFloat64) {
+  spec().set_dtype("float64");
+  for (const int64_t length : {kLength, int64_t{9}}) {
+    write_scene(GetParam(), length);
+    const GangOutcome one = run(1, 1);
+    ASSERT_EQ(one.error, "");
+    for (const auto& [shard, tp, ep] : {std::tuple{1, 2, 1}, {2, 2, 2}, {2, 1, 2}}) {
+      if (GetParam().experts == 0 && ep > 1) continue;
+      SCOPED_TRACE(::testing::Message() << length << " tokens, shard " << shard << " tp " << tp << " ep " << ep);
+      const GangOutcome many = run(1, shard, tp, ep);
+      ASSERT_EQ(many.error, "");
+      EXPECT_NEAR(many.result.evaluation().loss(), one.result.evaluation().loss(), 1e-12);
+    }
   }
 }
 

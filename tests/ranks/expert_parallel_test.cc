@@ -6,12 +6,14 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "model/moe.h"
 #include "model/qwen3.h"
 #include "parallel/collectives.h"
+#include "parallel/expert/row_exchange.h"
 #include "parallel/ordered_sum.h"
 #include "tests/ranks/run_ranks.h"
 
@@ -237,6 +239,54 @@ TEST(ExpertParallel, RanksWithTheSameTokensDivideThem) {
         for (size_t i = 0; i < 3; ++i) {
           const at::Tensor over_efsdp = parallel::all_gather(got.experts[i], mesh.efsdp()).sum(0);
           EXPECT_TRUE(agree(over_efsdp, summed_gradient(want, i).chunk(c.ep)[mesh.ep().index()], 1e-11)) << i;
+        }
+      });
+    }
+  }
+}
+
+// Another back end in the default one's place: that one, with its calls counted.
+class CountedExchange : public parallel::RowExchange {
+ public:
+  struct Calls {
+    int counts = 0, rows = 0, gradients = 0;
+  };
+  explicit CountedExchange(const parallel::MeshAxis& ep) : exchange_(parallel::all_to_all_exchange(ep)) {}
+
+  at::Tensor counts(const at::Tensor& counts, at::Device device) const override {
+    ++calls_.counts;
+    return exchange_->counts(counts, device);
+  }
+  at::Tensor rows(const at::Tensor& rows, const std::vector<int64_t>& sent,
+                  const std::vector<int64_t>& received) const override {
+    ++calls_.rows;
+    const at::Tensor arrived = exchange_->rows(rows, sent, received);
+    arrived.register_hook([this](const at::Tensor&) { ++calls_.gradients; });
+    return arrived;
+  }
+  const Calls& calls() const { return calls_; }
+
+ private:
+  std::shared_ptr<const parallel::RowExchange> exchange_;
+  mutable Calls calls_;  // by the thread of the rank alone
+};
+
+TEST(ExpertParallel, AnotherExchangeTakesThePlaceOfTheDefaultOne) {
+  for (const Load& load : {kLoads[0], kLoads[2]}) {  // and where a rank gets no rows
+    for (const bool ordered : {true, false}) {
+      run_ranks(mesh_of(2, 1, 2), [&](const parallel::DeviceMesh& mesh) {
+        SCOPED_TRACE(std::string(load.name) + (ordered ? ", ordered" : ", fast"));
+        Layer with_default(load, at::kFloat, mesh.ep(), {.ordered = ordered});
+        const Result want = with_default.run(mesh.rank());
+        const auto exchange = std::make_shared<const CountedExchange>(mesh.ep());
+        Layer layer(load, at::kFloat, mesh.ep(), {.ordered = ordered, .exchange = exchange});
+        for (int microbatches = 1; microbatches <= 2; ++microbatches) {
+          const Result got = layer.run(mesh.rank());
+          expect_agree(got, want, 0);
+          for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(agree(got.experts[i], want.experts[i], 0)) << "weight " << i;
+          EXPECT_EQ(exchange->calls().counts, microbatches);
+          EXPECT_EQ(exchange->calls().rows, 2 * microbatches);  // to the experts and back
+          EXPECT_EQ(exchange->calls().gradients, 2 * microbatches);
         }
       });
     }

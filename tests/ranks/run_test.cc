@@ -6,23 +6,32 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <map>
+#include <string>
 
+#include "checkpoint/manifest.h"
 #include "spec/config/data_root.h"
 #include "spec/config/job_spec.h"
 #include "tests/temporary_folder.h"
 #include "worker/rank/standalone_link.h"
+#include "worker/rank/wire.h"
 
 namespace qwen3::testing {
 namespace {
 
-// Keeps what the run reports at its end.
+// Keeps the digests in the steps' reports and what the run reports at its end.
 class RecordingLink : public rank::StandaloneLink {
  public:
+  void step_done(int64_t step, const rank::StepMetrics* metrics) override {
+    if (metrics != nullptr) digests_[step] = rank::to_wire(*metrics).state_digest();
+  }
   void finished(const internal::v1::RunFinished& result) override { result_ = result; }
   const internal::v1::RunFinished& result() const { return result_; }
+  const std::map<int64_t, std::string>& digests() const { return digests_; }  // by step
 
  private:
   internal::v1::RunFinished result_;
+  std::map<int64_t, std::string> digests_;
 };
 
 class WholeRun : public ::testing::Test {
@@ -70,6 +79,27 @@ TEST_F(WholeRun, RestoredFromItsLastCheckpointOnlyReports) {
   EXPECT_EQ(again.result().state_digest(), first.result().state_digest());
   EXPECT_EQ(again.result().first_loss(), first.result().first_loss());
   EXPECT_FALSE(std::filesystem::exists(assignment_.checkpoint_folder() + "/step-2.attempt-2"));
+}
+
+TEST_F(WholeRun, EveryNthReportHasTheDigestOfTheStateThatACheckpointOfTheStepHas) {
+  v1::JobSpec& spec = *assignment_.mutable_spec();
+  spec.mutable_training()->set_steps(4);
+  spec.mutable_lr_scheduler()->set_total_steps(4);
+  spec.mutable_checkpoint()->set_interval(2);
+  spec.mutable_debug()->set_state_digest_freq(2);
+  ASSERT_THAT(spec::config::check(spec, environment_), ::testing::IsEmpty());
+  RecordingLink link;
+  rank::run(assignment_, environment_, link);
+
+  const auto digest_at = [&](int64_t step) {
+    const auto manifest = checkpoint::read_manifest(folder_.file("step-" + std::to_string(step) + ".attempt-1"));
+    EXPECT_TRUE(manifest.ok()) << manifest.status();
+    return manifest.ok() ? manifest->state_digest : "none";
+  };
+  const std::map<int64_t, std::string> wanted = {{1, ""}, {2, digest_at(2)}, {3, ""}, {4, digest_at(4)}};
+  EXPECT_EQ(link.digests(), wanted);
+  EXPECT_NE(wanted.at(2), wanted.at(4));
+  EXPECT_EQ(link.result().result().state_digest(), wanted.at(4));
 }
 
 }  // namespace

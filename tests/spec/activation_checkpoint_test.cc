@@ -55,6 +55,22 @@ TEST(BlockCost, BytesOfTheDebugModelByHand) {
   EXPECT_EQ(cost.kept_bytes(kAll), cost.all_bytes());
 }
 
+// On four ranks 512 query and 768 hidden features of 512 tokens. What comes out of wo and w2 has its gradient gathered:
+// in pieces, of which one is there anyway, and joined; the inputs' gradient made of it is there twice as well.
+TEST(BlockCost, AsyncTensorParallelismHoldsGradientsInPiecesAndJoined) {
+  RunSpec run = run_of("debugmodel");
+  run.mesh.degrees = {1, 1, 1, 1, 4};
+  const int64_t kept = BlockCost(run).all_bytes();
+  const std::vector<int64_t> plain = BlockCost(run).backward_bytes(kAll);
+  run.async_tensor_parallel = true;
+  std::vector<int64_t> more = BlockCost(run).backward_bytes(kAll);
+  for (size_t i = 0; i < more.size(); ++i) more[i] -= plain[i];
+  constexpr int64_t kGradient = 2 * 512 * 256 - 128 * 256;
+  // Plain has for wo the joined gradient and that of the queries, and for w2 those of gate and up, a moment later.
+  EXPECT_THAT(more, ElementsAre(0, 0, 4 * (kGradient + 512 * (2 * 512 - (512 + 256))), 0, 4 * kGradient));
+  EXPECT_EQ(BlockCost(run).all_bytes(), kept);
+}
+
 TEST(BlockCost, RunningAllOfItAgainCostsAForward) {
   const RunSpec run = run_of("debugmodel");
   const BlockCost cost(run);

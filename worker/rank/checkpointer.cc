@@ -68,7 +68,7 @@ absl::Status write(const Snapshot& snapshot, const std::string& folder, const st
   }
   const auto written = checkpoint::write_safetensors(folder + "/" + file, tensors, {{"format", "qwen3"}});
   if (!written.ok()) return written.status();
-  part.files[file] = {written->size_bytes, written->xxh3_128};
+  part.files[file] = *written;
   return absl::OkStatus();
 }
 
@@ -137,7 +137,6 @@ void Checkpointer::save(const checkpoint::RunState& state, bool last) {
       auto* entry = message.add_files();
       entry->set_name(name);
       entry->set_size_bytes(record.size_bytes);
-      entry->set_xxh3_128(record.xxh3_128);
     }
     prepared_(message);
   };

@@ -57,7 +57,7 @@ spec::RunSpec plan_of(spec::RunSpec run, const EvaluationModel& model, const Eva
   run.moe = model.moe;
   run.data.seq_len = run.validation.data.seq_len = data.length;
   run.ordered = false;  // whose own rules are those of training
-  if (data.length % run.mesh.degree(spec::Axis::kTp) != 0) run.sequence_parallel = false;
+  if (data.length % run.mesh.degree(spec::Axis::kTp) != 0) run.sequence_parallel = run.async_tensor_parallel = false;
   for (const spec::Violation& violation : spec::check_rules(run)) {
     if (violation.field.starts_with("parallelism.")) throw std::runtime_error("evaluation: " + violation.message);
   }
