@@ -117,15 +117,30 @@ absl::StatusOr<std::vector<Place>> allocate(int64_t ranks, const std::vector<Wor
 
 absl::StatusOr<Place> allocate_without_slot(const std::vector<WorkerSlots>& workers) {
   const auto order = [](const WorkerSlots& worker) {
-    return std::make_tuple(worker.guests, -static_cast<int64_t>(worker.free.size()), worker.worker);
+    return std::make_tuple(worker.resting, worker.guests, -static_cast<int64_t>(worker.free.size()), worker.worker);
   };
   const auto best = std::ranges::min_element(workers, {}, order);
   if (best == workers.end()) return absl::FailedPreconditionError("needs a worker, but none is connected");
+  if (best->resting) {
+    return absl::ResourceExhaustedError(absl::StrCat("each of ", workers.size(), " connected workers rests"));
+  }
   if (best->guests >= kMaxGuests) {
     return absl::ResourceExhaustedError(
         absl::StrCat("each of ", workers.size(), " connected workers runs ", kMaxGuests, " conversions already"));
   }
   return Place{best->worker, kNoSlot};
+}
+
+void take(const std::vector<Place>& places, std::vector<WorkerSlots>& workers) {
+  for (const Place& place : places) {
+    const auto worker = std::ranges::find(workers, place.worker, &WorkerSlots::worker);
+    if (worker == workers.end()) continue;
+    if (place.slot == kNoSlot) {
+      ++worker->guests;
+    } else {
+      std::erase(worker->free, place.slot);
+    }
+  }
 }
 
 }  // namespace qwen3::coordinator

@@ -14,7 +14,8 @@ struct WorkerSlots {
   std::string build_id;     // and on one build
   int32_t slots = 0;        // present, used or not
   std::vector<int32_t> free;
-  int32_t guests = 0;  // ranks there that have no slot
+  int32_t guests = 0;    // ranks there that have no slot
+  bool resting = false;  // is given no ranks for a while; `free` is empty then
 };
 
 inline constexpr int32_t kNoSlot = -1;    // Place::slot of a rank that needs none
@@ -34,7 +35,10 @@ absl::StatusOr<std::vector<Place>> allocate(int64_t ranks, const std::vector<Wor
 
 // The place of one rank that needs no slot: the worker with the fewest such ranks, of those the one with the most free
 // slots, of those the first by id. Errors as above: FAILED_PRECONDITION, no worker is there; RESOURCE_EXHAUSTED, every
-// one has kMaxGuests.
+// one rests or has kMaxGuests.
 absl::StatusOr<Place> allocate_without_slot(const std::vector<WorkerSlots>& workers);
+
+// What is left of `workers` once these places, which were allocated from them, are taken.
+void take(const std::vector<Place>& places, std::vector<WorkerSlots>& workers);
 
 }  // namespace qwen3::coordinator

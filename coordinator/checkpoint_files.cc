@@ -5,11 +5,14 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <optional>
 #include <random>
 #include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "checkpoint/file.h"
 #include "checkpoint/manifest.h"
 #include "coordinator/names.h"
 
@@ -23,24 +26,54 @@ bool lies_under(const fs::path& path, const fs::path& root) {
   return at == root.end() && path != root;
 }
 
-// Folders step-N.attempt-A of a job, with what their names say.
+// Folders step-N.attempt-A of a job, with what their names say. Those that cannot be looked at are left out.
 std::vector<std::pair<fs::path, CheckpointFolder>> checkpoint_folders(const std::string& job_folder) {
   std::vector<std::pair<fs::path, CheckpointFolder>> folders;
-  std::error_code ignored;  // a job that never wrote has no folder
-  for (const fs::directory_entry& entry : fs::directory_iterator(job_folder, ignored)) {
-    const auto parsed = parse_checkpoint_folder(entry.path().filename().string());
-    if (parsed && entry.is_directory()) folders.emplace_back(entry.path(), *parsed);
+  std::error_code error;  // a job that never wrote has no folder
+  for (fs::directory_iterator entry(job_folder, error), end; !error && entry != end; entry.increment(error)) {
+    const auto parsed = parse_checkpoint_folder(entry->path().filename().string());
+    std::error_code unknown;
+    if (parsed && entry->is_directory(unknown)) folders.emplace_back(entry->path(), *parsed);
   }
   std::ranges::sort(folders, {}, [](const auto& folder) { return folder.second.step; });
   return folders;
 }
 
-bool has_manifest(const fs::path& folder) { return fs::exists(folder / checkpoint::kManifestName); }
+// Also when it cannot be looked at: what may be committed is not deleted.
+bool has_manifest(const fs::path& folder) {
+  std::error_code error;
+  return fs::exists(folder / checkpoint::kManifestName, error) || error;
+}
+
+// Makes the names durable that lead from the root to the folder: a rank syncs the folder itself, not its entry above.
+absl::Status sync_parents(const fs::path& folder, const fs::path& root) {
+  for (fs::path parent = folder.parent_path();; parent = parent.parent_path()) {
+    if (absl::Status status = checkpoint::sync_folder(parent.string()); !status.ok()) return status;
+    if (!lies_under(parent, root)) return absl::OkStatus();
+  }
+}
+
+constexpr std::string_view kProbePrefix = ".probe-";
+constexpr size_t kProbeBytes = 32;
+
+// One that an earlier coordinator left when it was killed.
+std::optional<Probe> left_probe(const std::string& root) {
+  std::error_code error;
+  for (fs::directory_iterator entry(root, error), end; !error && entry != end; entry.increment(error)) {
+    if (!entry->path().filename().string().starts_with(kProbePrefix)) continue;
+    std::ifstream file(entry->path());
+    Probe probe{.file = entry->path().string()};
+    probe.content.assign(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+    if (probe.content.size() == kProbeBytes) return probe;
+  }
+  return std::nullopt;
+}
 
 }  // namespace
 
 absl::StatusOr<CommittedCheckpoint> commit_checkpoint(const CheckpointParts& parts, const std::string& root) {
-  if (!lies_under(fs::path(parts.folder).lexically_normal(), root)) {
+  const fs::path folder = fs::path(parts.folder).lexically_normal();
+  if (!lies_under(folder, root)) {
     return absl::InvalidArgumentError(
         absl::StrCat("folder ", parts.folder, " is not under the checkpoint root ", root));
   }
@@ -62,6 +95,7 @@ absl::StatusOr<CommittedCheckpoint> commit_checkpoint(const CheckpointParts& par
     }
     committed.size_bytes += file.size_bytes;
   }
+  if (absl::Status status = sync_parents(folder, root); !status.ok()) return status;
   if (absl::Status status = checkpoint::write_manifest(parts.folder, *merged); !status.ok()) return status;
   return committed;
 }
@@ -109,7 +143,8 @@ absl::Status remove_checkpoint(const std::string& folder, const std::string& roo
 
 absl::StatusOr<int64_t> free_bytes(const std::string& folder) {
   fs::path path = fs::path(folder).lexically_normal();
-  while (!fs::exists(path) && path.has_relative_path()) path = path.parent_path();
+  std::error_code error;
+  while (!fs::exists(path, error) && path.has_relative_path()) path = path.parent_path();
   struct statvfs space = {};
   if (statvfs(path.c_str(), &space) != 0) {
     return absl::InternalError(absl::StrCat("statvfs ", path.string(), ": ", std::generic_category().message(errno)));
@@ -120,12 +155,18 @@ absl::StatusOr<int64_t> free_bytes(const std::string& folder) {
 absl::StatusOr<Probe> write_probe(const std::string& root) {
   std::random_device random;
   Probe probe;
-  for (int i = 0; i < 4; ++i) absl::StrAppend(&probe.content, absl::Hex(random(), absl::kZeroPad8));
-  probe.file = (fs::path(root) / absl::StrCat(".probe-", absl::Hex(random(), absl::kZeroPad8))).string();
+  for (size_t i = 0; i < kProbeBytes / 8; ++i) {
+    absl::StrAppend(&probe.content, absl::Hex(random(), absl::kZeroPad8));
+  }
+  const std::string name = absl::StrCat(absl::Hex(random(), absl::kZeroPad8));
+  probe.file = (fs::path(root) / (std::string(kProbePrefix) + name)).string();
   std::ofstream file(probe.file);
   file << probe.content << std::flush;
-  if (!file) return absl::FailedPreconditionError(absl::StrCat("cannot write ", probe.file));
-  return probe;
+  if (file) return probe;
+  std::error_code ignored;
+  fs::remove(probe.file, ignored);
+  if (auto left = left_probe(root)) return *std::move(left);  // a full disk is no reason not to start
+  return absl::FailedPreconditionError(absl::StrCat("cannot write ", probe.file));
 }
 
 absl::StatusOr<std::string> resolve_checkpoint_path(const std::string& path, const std::string& root) {

@@ -12,7 +12,8 @@
 
 namespace qwen3::coordinator {
 
-// Merges the ranks' parts, checks that every file is there with its size, writes manifest.json. Idempotent.
+// Merges the ranks' parts, checks that every file is there with its size, syncs the folders above up to the root,
+// writes manifest.json. Idempotent.
 absl::StatusOr<CommittedCheckpoint> commit_checkpoint(const CheckpointParts& parts, const std::string& root);
 
 // The job's checkpoints that have a manifest, oldest first; `job` is its resource name.
@@ -32,6 +33,7 @@ struct Probe {
   std::string file;  // absolute
   std::string content;
 };
+// Where no new one can be written it is one that a killed coordinator left.
 absl::StatusOr<Probe> write_probe(const std::string& root);
 
 // A folder of a committed checkpoint named by a user: absolute or relative to `root`, resolved, inside `root`, with a

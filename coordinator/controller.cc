@@ -167,11 +167,11 @@ void Controller::create(NewJob job, absl::Time now, std::function<void(absl::Sta
                      "JOB_EXISTS"));
     return;
   }
-  if (job.stored.has_task()) {
-    if (absl::Status status = check_source(job.stored.task()); !status.ok()) {
-      done(status);
-      return;
-    }
+  const std::string& source =
+      job.stored.has_task() ? job.stored.task().source().native() : job.stored.initial_load_folder();
+  if (absl::Status status = check_source(source); !status.ok()) {
+    done(status);
+    return;
   }
   JobRun run{.stored = std::move(job.stored)};
   run.stored.set_number(next_number_++);
@@ -246,18 +246,14 @@ void Controller::cancel(const std::string& name, absl::Time now, std::function<v
   move(*job, v1::JOB_STATE_STOPPING, "cancelled by a user", drafts);
   if (!job->attempt) {
     finish(*job, std::move(drafts), now, [done = std::move(done)] { done(absl::OkStatus()); });
+    schedule(now);
     return;
   }
-  save(*job, std::move(drafts), now, [done = std::move(done)] { done(absl::OkStatus()); });
-  if (state == v1::JOB_STATE_RUNNING && !job->attempt->aborted && !job->stored.has_task()) {
-    internal::v1::CoordinatorMessage message;
-    *message.mutable_control()->mutable_key() = key_of(job->attempt->stored);
-    message.mutable_control()->mutable_control()->set_word(internal::v1::RANK_WORD_STOP);
-    send_to_all(*job->attempt, message);  // only the daemon of rank 0 has a rank that listens
-    job->attempt->abort_at = now + options_.cancel_grace;
-  } else {
-    abort(*job, "cancelled by a user", now);
-  }
+  const bool at_a_step = state == v1::JOB_STATE_RUNNING && !job->stored.has_task();
+  save(*job, std::move(drafts), now, [this, key = key_of(job->attempt->stored), at_a_step, done = std::move(done)] {
+    if (JobRun* job = living(key)) stop_ranks(*job, at_a_step, now_);
+    done(absl::OkStatus());
+  });
   end_if_over(*job, now);
 }
 
@@ -357,6 +353,7 @@ void Controller::tick(absl::Time now) {
     }
     end_if_over(*job, now);
   }
+  if (now >= schedule_at_) schedule(now);
 }
 
 std::optional<LiveView> Controller::live(const std::string& name) const {

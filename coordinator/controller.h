@@ -119,6 +119,9 @@ class Controller {
     int64_t session = 0;  // 0: not connected
     bool lost = false;
     absl::Time connect_time;
+    int32_t faults = 0;                            // in a row; see rest_after()
+    std::string fault;                             // the last one
+    absl::Time rest_until = absl::InfinitePast();  // it is given no ranks before
   };
   struct AttemptRun {
     internal::v1::StoredAttempt stored;
@@ -129,7 +132,9 @@ class Controller {
     std::vector<Evidence> evidence;                                    // in order of arrival
     std::optional<v1::Failure> failure;                                // decided without evidence of ranks
     std::map<int64_t, std::map<int32_t, internal::v1::PreparedCheckpoint>> prepared;  // by step, rank
+    std::set<int64_t> given_up;  // steps of which a rank could not write its part
     bool aborted = false;
+    bool declined = false;  // by a worker; nothing else failed
     bool committed_any = false;
     absl::Time assign_deadline = absl::InfiniteFuture();
     absl::Time abort_at = absl::InfiniteFuture();
@@ -138,9 +143,10 @@ class Controller {
   struct JobRun {
     internal::v1::StoredJob stored;
     std::optional<AttemptRun> attempt;
-    std::vector<Place> previous;                  // places of the attempt before, by rank
-    std::map<int64_t, v1::Checkpoint> committed;  // by step
-    bool committing = false;                      // a manifest is being written
+    std::vector<Place> previous;                   // places of the attempt before, by rank
+    std::map<int64_t, v1::Checkpoint> committed;   // by step
+    bool committing = false;                       // a manifest is being written; the attempt does not end meanwhile
+    absl::Time not_before = absl::InfinitePast();  // of the next attempt; a restart forgets it
     std::string pending_reason;
     std::string pending_message;
   };
@@ -164,16 +170,24 @@ class Controller {
   void succeed(JobRun& job, absl::Time now);
   void finish(JobRun& job, std::vector<Draft> drafts, absl::Time now, std::function<void()> done = nullptr);
 
-  // controller_attempts.cc
+  // controller_queue.cc
   void schedule(absl::Time now);
+  void blame(const std::string& worker, bool declined, const std::string& error, absl::Time now);
+  std::string resting_workers(absl::Time now) const;
+  std::vector<WorkerSlots> free_slots(absl::Time now) const;
+  std::map<std::pair<std::string, int32_t>, std::pair<std::string, int32_t>> used_slots() const;
+
+  // controller_attempts.cc
   void start_attempt(JobRun& job, const std::vector<Place>& places, absl::Time now);
   std::string auto_precision(const JobRun& job) const;
   void assign(const JobRun& job, const std::string& worker);
   void mark_accepted(JobRun& job, const std::string& worker, absl::Time now);
   void mark_stepping(JobRun& job, int64_t step, absl::Time now);
+  void mark_working(JobRun& job, const std::string& what, absl::Time now);
   void lose_worker_of(JobRun& job, const std::string& worker, const std::string& how, absl::Time now);
   void begin_failure(JobRun& job, bool cause_known, absl::Time now);
   void abort(JobRun& job, const std::string& reason, absl::Time now);
+  void stop_ranks(JobRun& job, bool at_a_step, absl::Time now);
   bool all_gone(const AttemptRun& attempt) const;
   bool all_finished(const AttemptRun& attempt) const;
   void end_if_over(JobRun& job, absl::Time now);
@@ -187,11 +201,14 @@ class Controller {
   void on_commit_done(const std::string& job, v1::Checkpoint checkpoint,
                       const absl::StatusOr<CommittedCheckpoint>& result);
   void record_checkpoint(JobRun& job, v1::Checkpoint checkpoint, absl::Time now, std::function<void()> done);
-  void tell_committed(const JobRun& job, int64_t step);
+  void give_up_checkpoint(JobRun& job, int64_t step, absl::Time now);
+  void tell_committed(const std::string& worker, const internal::v1::AttemptKey& key, int64_t step);
+  void acknowledge_part(const std::string& worker, const internal::v1::AttemptKey& key, int32_t rank, int64_t step);
+  void acknowledge_parts(const JobRun& job, int64_t step);
   void prune(JobRun& job, absl::Time now);
+  absl::Status check_source(const std::string& folder) const;
 
   // controller_tasks.cc
-  absl::Status check_source(const internal::v1::StoredTask& task) const;
   void fill_task(const JobRun& job, internal::v1::RankAssignment& rank) const;
   void mark_task_progress(JobRun& job, const internal::v1::TaskProgress& progress, absl::Time now);
   void succeed_task(JobRun& job, absl::Time now);
@@ -202,15 +219,15 @@ class Controller {
   void on_hello(int64_t session, const internal::v1::Hello& hello, absl::Time now);
   void reattach(const std::string& worker, const internal::v1::Hello& hello, absl::Time now);
   void on_beat(const std::string& worker, const internal::v1::Beat& beat, absl::Time now);
+  void on_declined(JobRun& job, const std::string& worker, const std::string& error, absl::Time now);
   void on_exit(const std::string& worker, const internal::v1::RankExit& exit, absl::Time now);
   void on_store_ready(const internal::v1::StoreReady& ready, JobRun& job, absl::Time now);
   void refuse_stale(const std::string& worker, const internal::v1::AttemptKey& key, const std::string& what);
+  JobRun* living(const internal::v1::AttemptKey& key);
   JobRun* current(const std::string& worker, const internal::v1::AttemptKey& key);
   bool places_rank(const JobRun& job, const std::string& worker, int32_t rank);
   void send_to(const std::string& worker, const internal::v1::CoordinatorMessage& message);
   void send_to_all(const AttemptRun& attempt, const internal::v1::CoordinatorMessage& message);
-  std::vector<WorkerSlots> free_slots() const;
-  std::map<std::pair<std::string, int32_t>, std::pair<std::string, int32_t>> used_slots() const;
 
   ControllerOptions options_;
   Effects& effects_;
@@ -223,6 +240,7 @@ class Controller {
   std::map<std::string, WorkerRun> workers_;  // by id
   std::map<int64_t, std::string> sessions_;   // admitted or greeted: session -> worker id
   int64_t next_number_ = 1;
+  absl::Time schedule_at_ = absl::InfiniteFuture();  // when a job or a worker has waited long enough
 };
 
 internal::v1::AttemptKey key_of(const internal::v1::StoredAttempt& attempt);

@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/controller.h"
-#include "coordinator/job_state.h"
 #include "coordinator/names.h"
 #include "coordinator/retry_budget.h"
 
@@ -13,45 +12,6 @@ namespace qwen3::coordinator {
 using internal::v1::CoordinatorMessage;
 
 int64_t Controller::world_size(const JobRun& job) const { return job.stored.job().plan().world_size(); }
-
-// First in, first out. The first job that the present workers could hold, but not now, keeps its place: nothing behind
-// it starts. A job that is larger than everything connected waits without holding up the others, and so does a
-// conversion, which takes no slot.
-void Controller::schedule(absl::Time now) {
-  const JobRun* head = nullptr;
-  std::vector<WorkerSlots> slots = free_slots();
-  for (auto& [number, job] : jobs_) {
-    if (!waits_for_slots(job.stored.job().state()) || job.attempt || job.committing) continue;
-    const bool slotless = job.stored.task().has_conversion();
-    if (!slotless && head != nullptr) {
-      job.pending_reason = "WAITING_IN_QUEUE";
-      job.pending_message = absl::StrCat("waits behind ", head->stored.job().name());
-      continue;
-    }
-    absl::StatusOr<std::vector<Place>> places = std::vector<Place>();
-    if (!slotless) {
-      places = allocate(world_size(job), slots, job.previous);
-    } else if (auto place = allocate_without_slot(slots); place.ok()) {
-      places->push_back(*std::move(place));
-    } else {
-      places = place.status();
-    }
-    if (places.ok()) {
-      job.pending_reason.clear();
-      job.pending_message.clear();
-      start_attempt(job, *places, now);
-      slots = free_slots();
-      continue;
-    }
-    job.pending_message = std::string(places.status().message());
-    if (absl::IsFailedPrecondition(places.status())) {
-      job.pending_reason = "WAITING_FOR_WORKERS";
-    } else {
-      job.pending_reason = "WAITING_FOR_SLOTS";
-      if (!slotless) head = &job;
-    }
-  }
-}
 
 void Controller::start_attempt(JobRun& job, const std::vector<Place>& places, absl::Time now) {
   v1::Job& record = *job.stored.mutable_job();
@@ -94,12 +54,9 @@ void Controller::start_attempt(JobRun& job, const std::vector<Place>& places, ab
     effects_.on_queue_wait(now - absl::FromUnixSeconds(record.create_time().seconds()) -
                            absl::Nanoseconds(record.create_time().nanos()));
   }
-  const std::string name = record.name();
-  const int32_t number = record.attempt_count();
-  save(job, std::move(drafts), now, [this, name, number] {
-    const JobRun* job = find(name);
-    if (job == nullptr || !job->attempt || job->attempt->stored.attempt().number() != number) return;
-    if (job->attempt->aborted) return;
+  save(job, std::move(drafts), now, [this, key = key_of(attempt.stored)] {
+    const JobRun* job = living(key);
+    if (job == nullptr || job->attempt->aborted) return;
     for (const auto& [worker, slots] : job->attempt->parts) assign(*job, worker);
   });
 }
@@ -145,6 +102,12 @@ void Controller::assign(const JobRun& job, const std::string& worker) {
 void Controller::mark_accepted(JobRun& job, const std::string& worker, absl::Time now) {
   AttemptRun& attempt = *job.attempt;
   attempt.accepted.insert(worker);
+  if (!attempt.stored.store_address().empty()) {  // before it had ranks there was nobody to tell it
+    CoordinatorMessage message;
+    *message.mutable_store_address()->mutable_key() = key_of(attempt.stored);
+    message.mutable_store_address()->set_address(attempt.stored.store_address());
+    send_to(worker, message);
+  }
   const v1::JobState state = job.stored.job().state();
   if (attempt.accepted.size() < attempt.parts.size()) return;
   attempt.assign_deadline = absl::InfiniteFuture();
@@ -159,20 +122,27 @@ void Controller::mark_stepping(JobRun& job, int64_t step, absl::Time now) {
   AttemptRun& attempt = *job.attempt;
   v1::Attempt& wire = *attempt.stored.mutable_attempt();
   wire.set_last_step(std::max(wire.last_step(), step));
-  if (step <= wire.restored_step()) return;
+  if (step > wire.restored_step()) mark_working(job, absl::StrCat("training since step ", step), now);
+}
+
+// The ranks do what they are for; their workers are proven.
+void Controller::mark_working(JobRun& job, const std::string& what, absl::Time now) {
+  AttemptRun& attempt = *job.attempt;
   v1::Job& record = *job.stored.mutable_job();
   std::vector<Draft> drafts;
   if (record.state() == v1::JOB_STATE_SCHEDULED || record.state() == v1::JOB_STATE_RECOVERING) {
-    for (const auto& [worker, slots] : attempt.parts) attempt.accepted.insert(worker);  // or they could not step
+    for (const auto& [worker, slots] : attempt.parts) attempt.accepted.insert(worker);  // or they could not work
     attempt.assign_deadline = absl::InfiniteFuture();
     move(job, v1::JOB_STATE_STARTING, "ranks are starting", drafts);
   }
-  if (record.state() == v1::JOB_STATE_STARTING) {
-    move(job, v1::JOB_STATE_RUNNING, absl::StrCat("training since step ", step), drafts);
-    record.clear_failure();
-    if (!record.has_start_time()) *record.mutable_start_time() = to_timestamp(now);
+  if (record.state() != v1::JOB_STATE_STARTING) return;
+  move(job, v1::JOB_STATE_RUNNING, what, drafts);
+  record.clear_failure();
+  if (!record.has_start_time()) *record.mutable_start_time() = to_timestamp(now);
+  for (const auto& [worker, slots] : attempt.parts) {
+    if (const auto known = workers_.find(worker); known != workers_.end()) known->second.faults = 0;
   }
-  if (!drafts.empty()) save(job, std::move(drafts), now);
+  save(job, std::move(drafts), now);
 }
 
 // The ranks of `worker` are gone with it.
@@ -214,6 +184,17 @@ void Controller::abort(JobRun& job, const std::string& reason, absl::Time now) {
   send_to_all(attempt, message);
 }
 
+// A cancel is on disk. A job that trains stops at its next step, and by force after a grace; anything else at once.
+void Controller::stop_ranks(JobRun& job, bool at_a_step, absl::Time now) {
+  AttemptRun& attempt = *job.attempt;
+  if (!at_a_step || attempt.aborted) return abort(job, "cancelled by a user", now);
+  CoordinatorMessage message;
+  *message.mutable_control()->mutable_key() = key_of(attempt.stored);
+  message.mutable_control()->mutable_control()->set_word(internal::v1::RANK_WORD_STOP);
+  send_to_all(attempt, message);  // only the daemon of rank 0 has a rank that listens
+  attempt.abort_at = now + options_.cancel_grace;
+}
+
 bool Controller::all_gone(const AttemptRun& attempt) const {
   for (const auto& [worker, slots] : attempt.parts) {
     if (attempt.lost_workers.contains(worker)) continue;
@@ -234,8 +215,10 @@ bool Controller::all_finished(const AttemptRun& attempt) const {
   return true;
 }
 
+// Not while a manifest is being written: on_commit_done comes back here. So no checkpoint is without its event, and an
+// attempt that committed one has made progress.
 void Controller::end_if_over(JobRun& job, absl::Time now) {
-  if (!job.attempt) return;
+  if (!job.attempt || job.committing) return;
   AttemptRun& attempt = *job.attempt;
   const bool stopping = job.stored.job().state() == v1::JOB_STATE_STOPPING;
   if (all_finished(attempt) && !stopping) {
@@ -340,11 +323,18 @@ void Controller::end_attempt(JobRun& job, absl::Time now) {
   *record.mutable_failure() = failure;
   note(job, "ATTEMPT_FAILED", absl::StrCat(failure.reason(), ": ", failure.message()), drafts);
 
-  RetryState retries;
-  if (failure.class_() == v1::FAILURE_CLASS_INFRA) job.stored.set_infra_retries(job.stored.infra_retries() + 1);
-  job.stored.set_attempts_without_progress(attempt.committed_any ? 0 : job.stored.attempts_without_progress() + 1);
-  retries.infra_retries = job.stored.infra_retries();
-  retries.attempts_without_progress = job.stored.attempts_without_progress();
+  const bool worked = record.state() == v1::JOB_STATE_RUNNING;
+  const bool died = !attempt.failure && std::ranges::any_of(attempt.evidence, is_cause);
+  if (died && !worked && failure.class_() == v1::FAILURE_CLASS_INFRA && failure.rank() >= 0) {
+    blame(failure.worker().substr(worker_name("").size()), /*declined=*/false, failure.message(), now);
+  }
+  if (!attempt.declined) {
+    if (failure.class_() == v1::FAILURE_CLASS_INFRA) job.stored.set_infra_retries(job.stored.infra_retries() + 1);
+    job.stored.set_attempts_without_progress(attempt.committed_any ? 0 : job.stored.attempts_without_progress() + 1);
+    job.not_before = now + retry_delay(job.stored.attempts_without_progress());
+  }
+  const RetryState retries{.infra_retries = job.stored.infra_retries(),
+                           .attempts_without_progress = job.stored.attempts_without_progress()};
   RetryBounds bounds{record.spec().retry().max_infra_retries(), record.spec().retry().max_attempts_without_progress()};
   if (job.stored.has_task()) bounds = kTaskRetryBounds;
   const bool was_aborted_early = record.state() == v1::JOB_STATE_SCHEDULED;

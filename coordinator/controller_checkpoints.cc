@@ -10,26 +10,49 @@
 
 namespace qwen3::coordinator {
 
+using internal::v1::AttemptKey;
 using internal::v1::CoordinatorMessage;
 
-// A part of the current epoch. It is acknowledged once its checkpoint is committed; until then the daemon keeps it.
+// A part of the current epoch, or a rank's word that it could not write its own. It is acknowledged once its checkpoint
+// is committed or given up; until then the daemon keeps it. What is acknowledged is not said again, so a commit is told
+// before it.
 void Controller::on_prepared(JobRun& job, const std::string& worker, const internal::v1::Prepared& prepared,
                              absl::Time now) {
   const int64_t step = prepared.checkpoint().step();
-  if (step <= job.stored.committed_step()) {  // committed, and perhaps pruned, already
-    CoordinatorMessage ack;                   // sent again after a reconnect
-    *ack.mutable_prepared_ack()->mutable_key() = prepared.key();
-    ack.mutable_prepared_ack()->set_rank(prepared.rank());
-    ack.mutable_prepared_ack()->set_step(step);
-    send_to(worker, ack);
-    CoordinatorMessage committed;
-    *committed.mutable_checkpoint_committed()->mutable_key() = prepared.key();
-    committed.mutable_checkpoint_committed()->set_step(step);
-    send_to(worker, committed);
+  const bool committed = step <= job.stored.committed_step();  // and perhaps pruned already
+  if (committed || job.attempt->given_up.contains(step)) {     // sent again after a reconnect
+    if (committed) tell_committed(worker, prepared.key(), step);
+    acknowledge_part(worker, prepared.key(), prepared.rank(), step);
     return;
   }
-  job.attempt->prepared[step][prepared.rank()] = prepared.checkpoint();
-  commit_next(job, now);
+  auto& parts = job.attempt->prepared[step];
+  parts.emplace(prepared.rank(), prepared.checkpoint());
+  const bool failed = std::ranges::any_of(parts, [](const auto& part) { return !part.second.error().empty(); });
+  if (failed && static_cast<int64_t>(parts.size()) == world_size(job)) {
+    give_up_checkpoint(job, step, now);
+  } else {
+    commit_next(job, now);
+  }
+}
+
+// Every rank has spoken, and one of them could not write its part. The run goes on without this checkpoint: what the
+// others wrote of it is deleted, now that nobody writes there any more, and their ranks need not wait for it.
+void Controller::give_up_checkpoint(JobRun& job, int64_t step, absl::Time now) {
+  AttemptRun& attempt = *job.attempt;
+  std::vector<Draft> drafts;
+  for (const auto& [rank, part] : attempt.prepared.at(step)) {
+    if (part.error().empty()) continue;
+    note(job, "CHECKPOINT_SKIPPED", absl::StrCat("step ", step, ": rank ", rank, ": ", part.error()), drafts);
+    break;  // the others' reasons are in their logs
+  }
+  attempt.prepared.erase(step);
+  attempt.given_up.insert(step);
+  const std::string folder = absl::StrCat(job.stored.checkpoint_folder(), "/",
+                                          checkpoint_folder_name(step, attempt.stored.attempt().number()));
+  save(job, std::move(drafts), now, [this, folder, step, key = key_of(attempt.stored)] {
+    effects_.remove_folders({folder});
+    if (const JobRun* job = living(key)) acknowledge_parts(*job, step);
+  });
 }
 
 // One manifest at a time per job, in order of step.
@@ -57,7 +80,7 @@ void Controller::commit_next(JobRun& job, absl::Time now) {
 void Controller::on_commit_done(const std::string& name, v1::Checkpoint checkpoint,
                                 const absl::StatusOr<CommittedCheckpoint>& result) {
   JobRun* job = find(name);
-  if (job == nullptr) return;  // it ended meanwhile; its events are closed
+  if (job == nullptr) return;
   job->committing = false;
   const int64_t step = checkpoint.step();
   const bool live = job->attempt && job->attempt->stored.attempt().number() == checkpoint.attempt();
@@ -70,9 +93,10 @@ void Controller::on_commit_done(const std::string& name, v1::Checkpoint checkpoi
     }
     record_checkpoint(*job, checkpoint, now_, [this, name, step, attempt = checkpoint.attempt()] {
       const JobRun* job = find(name);
-      if (job != nullptr && job->attempt && job->attempt->stored.attempt().number() == attempt) {
-        tell_committed(*job, step);
-      }
+      if (job == nullptr || !job->attempt || job->attempt->stored.attempt().number() != attempt) return;
+      const AttemptKey key = key_of(job->attempt->stored);
+      for (const auto& [worker, slots] : job->attempt->parts) tell_committed(worker, key, step);
+      acknowledge_parts(*job, step);
     });
     prune(*job, now_);
     effects_.sweep(job->stored.checkpoint_folder(), checkpoint.attempt());
@@ -84,19 +108,18 @@ void Controller::on_commit_done(const std::string& name, v1::Checkpoint checkpoi
                                              " could not be committed: ", absl::string_view(result.status().message()));
     note(*job, "CHECKPOINT_SKIPPED", message, drafts);
     save(*job, std::move(drafts), now_);
-    if (live && !job->attempt->failure) {
+    if (live) job->attempt->prepared.erase(step);
+    if (live && !job->attempt->failure && !job->attempt->aborted) {
       v1::Failure& failure = job->attempt->failure.emplace();
       failure.set_class_(v1::FAILURE_CLASS_INFRA);
       failure.set_reason("CHECKPOINT_COMMIT_FAILED");
       failure.set_rank(-1);
       failure.set_step(step);
       failure.set_message(message);
-      job->attempt->prepared.erase(step);
       begin_failure(*job, /*cause_known=*/true, now_);
     }
     end_if_over(*job, now_);
   }
-  schedule(now_);  // an attempt may have waited for the commit
 }
 
 void Controller::record_checkpoint(JobRun& job, v1::Checkpoint checkpoint, absl::Time now, std::function<void()> done) {
@@ -115,21 +138,26 @@ void Controller::record_checkpoint(JobRun& job, v1::Checkpoint checkpoint, absl:
   save(job, std::move(drafts), now, std::move(done));
 }
 
-void Controller::tell_committed(const JobRun& job, int64_t step) {
-  const auto key = key_of(job.attempt->stored);
+void Controller::tell_committed(const std::string& worker, const AttemptKey& key, int64_t step) {
+  CoordinatorMessage message;
+  *message.mutable_checkpoint_committed()->mutable_key() = key;
+  message.mutable_checkpoint_committed()->set_step(step);
+  send_to(worker, message);
+}
+
+void Controller::acknowledge_part(const std::string& worker, const AttemptKey& key, int32_t rank, int64_t step) {
+  CoordinatorMessage message;
+  *message.mutable_prepared_ack()->mutable_key() = key;
+  message.mutable_prepared_ack()->set_rank(rank);
+  message.mutable_prepared_ack()->set_step(step);
+  send_to(worker, message);
+}
+
+void Controller::acknowledge_parts(const JobRun& job, int64_t step) {
+  const AttemptKey key = key_of(job.attempt->stored);
   for (const auto& [worker, slots] : job.attempt->parts) {
-    for (const internal::v1::RankSlot& slot : slots) {
-      CoordinatorMessage ack;
-      *ack.mutable_prepared_ack()->mutable_key() = key;
-      ack.mutable_prepared_ack()->set_rank(slot.rank());
-      ack.mutable_prepared_ack()->set_step(step);
-      send_to(worker, ack);
-    }
+    for (const internal::v1::RankSlot& slot : slots) acknowledge_part(worker, key, slot.rank(), step);
   }
-  CoordinatorMessage committed;
-  *committed.mutable_checkpoint_committed()->mutable_key() = key;
-  committed.mutable_checkpoint_committed()->set_step(step);
-  send_to_all(*job.attempt, committed);
 }
 
 // Files go only after the event that says so is on disk.
@@ -163,6 +191,23 @@ void Controller::prune(JobRun& job, absl::Time now) {
   }
   if (folders.empty()) return;
   save(job, std::move(drafts), now, [this, folders] { effects_.remove_folders(folders); });
+}
+
+// What a new job or task reads was resolved off this thread: retention may have pruned it meanwhile. From here on it is
+// held. `folder`: a checkpoint, or anything else.
+absl::Status Controller::check_source(const std::string& folder) const {
+  const size_t slash = folder.rfind('/');
+  if (slash == std::string::npos || !parse_checkpoint_folder(folder.substr(slash + 1))) return absl::OkStatus();
+  const std::string job_folder = folder.substr(0, slash);
+  for (const auto& [number, job] : jobs_) {
+    if (job.stored.has_task() || job.stored.checkpoint_folder() != job_folder) continue;
+    for (const auto& [step, checkpoint] : job.committed) {
+      if (checkpoint.folder() == folder) return absl::OkStatus();
+    }
+    return absl::UnavailableError(
+        absl::StrCat("checkpoint ", folder, " was pruned while the request was checked; call again"));
+  }
+  return absl::OkStatus();
 }
 
 void Controller::on_found_checkpoint(const v1::Checkpoint& checkpoint, const std::string& name, absl::Time now) {

@@ -41,16 +41,6 @@ std::optional<StoredEvaluation> evaluation_of(const internal::v1::StoredJob& sto
 
 }  // namespace
 
-// The source was resolved off this thread: retention may have pruned it meanwhile. From here on it is held.
-absl::Status Controller::check_source(const StoredTask& task) const {
-  const auto checkpoint = parse_checkpoint_name(task.checkpoint());
-  if (!checkpoint) return absl::OkStatus();
-  const JobRun* job = find(checkpoint->job);
-  if (job == nullptr || job->committed.contains(checkpoint->step)) return absl::OkStatus();
-  return absl::UnavailableError(
-      absl::StrCat("checkpoint \"", task.checkpoint(), "\" was pruned while the request was checked; call again"));
-}
-
 void Controller::fill_task(const JobRun& job, internal::v1::RankAssignment& rank) const {
   const StoredTask& task = job.stored.task();
   if (task.has_evaluation()) {
@@ -65,21 +55,7 @@ void Controller::fill_task(const JobRun& job, internal::v1::RankAssignment& rank
 // Kept in memory; on disk with the next change of state.
 void Controller::mark_task_progress(JobRun& job, const internal::v1::TaskProgress& progress, absl::Time now) {
   *job.stored.mutable_task()->mutable_progress() = progress;
-  std::vector<Draft> drafts;
-  const v1::JobState state = job.stored.job().state();
-  if (state == v1::JOB_STATE_SCHEDULED || state == v1::JOB_STATE_RECOVERING) {
-    for (const auto& [worker, slots] : job.attempt->parts) job.attempt->accepted.insert(worker);  // or none would work
-    job.attempt->assign_deadline = absl::InfiniteFuture();
-    move(job, v1::JOB_STATE_STARTING, "ranks are starting", drafts);
-  }
-  if (job.stored.job().state() == v1::JOB_STATE_STARTING) {
-    move(job, v1::JOB_STATE_RUNNING, absl::StrCat("working: ", progress.total(), " ", progress.unit(), " in all"),
-         drafts);
-    v1::Job& record = *job.stored.mutable_job();
-    record.clear_failure();
-    if (!record.has_start_time()) *record.mutable_start_time() = to_timestamp(now);
-  }
-  if (!drafts.empty()) save(job, std::move(drafts), now);
+  mark_working(job, absl::StrCat("working: ", progress.total(), " ", progress.unit(), " in all"), now);
 }
 
 // All ranks have finished.

@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/controller.h"
-#include "coordinator/job_state.h"
 #include "coordinator/names.h"
 
 namespace qwen3::coordinator {
@@ -60,16 +59,8 @@ void Controller::on_message(int64_t session, const WorkerMessage& message, absl:
         if (reply.accepted()) refuse_stale(worker, reply.key(), "AssignReply");
       } else if (reply.accepted()) {
         mark_accepted(*job, worker, now);
-      } else if (!job->attempt->failure) {
-        v1::Failure& failure = job->attempt->failure.emplace();
-        failure.set_class_(v1::FAILURE_CLASS_INFRA);
-        failure.set_reason("ASSIGN_DECLINED");
-        failure.set_rank(-1);
-        failure.set_worker(worker_name(worker));
-        failure.set_message(absl::StrCat(worker_name(worker), " did not take its ranks: ", reply.message()));
-        job->attempt->lost_workers.insert(worker);  // it has no rank of the attempt
-        begin_failure(*job, /*cause_known=*/true, now);
-        end_if_over(*job, now);
+      } else {
+        on_declined(*job, worker, reply.message(), now);
       }
       break;
     }
@@ -152,6 +143,7 @@ void Controller::on_hello(int64_t session, const Hello& hello, absl::Time now) {
   }
   leases_.heard(id, now);
   WorkerRun& worker = workers_[id];
+  if (worker.hello.incarnation() != hello.incarnation()) worker = {};  // a new daemon has no faults yet
   worker.hello = hello;
   worker.session = session;
   worker.lost = false;
@@ -181,23 +173,28 @@ void Controller::reattach(const std::string& worker, const Hello& hello, absl::T
       return other.key().job() == key.job() && other.key().attempt() == key.attempt() &&
              other.key().epoch() == key.epoch();
     });
-    const v1::JobState state = job->stored.job().state();
+    const bool stopping = job->stored.job().state() == v1::JOB_STATE_STOPPING;
     if (!running) {
-      if (attempt.accepted.contains(worker) || attempt.aborted || state == v1::JOB_STATE_STOPPING) {
+      if (attempt.accepted.contains(worker) || attempt.aborted || stopping) {
         lose_worker_of(*job, worker, "its daemon started anew without the ranks", now);
       } else {
         assign(*job, worker);
       }
       continue;
     }
-    if (attempt.aborted || (state == v1::JOB_STATE_STOPPING && job->stored.has_task())) {
+    if (stopping && !attempt.aborted && attempt.abort_at == absl::InfiniteFuture()) continue;  // stop_ranks comes
+    if (attempt.aborted || (stopping && job->stored.has_task())) {
       CoordinatorMessage message;
       *message.mutable_abort()->mutable_key() = key;
       message.mutable_abort()->set_reason("the attempt ends");
       send_to(worker, message);
       continue;
     }
-    if (state == v1::JOB_STATE_STOPPING) {
+    // Its ranks may wait for this; the part that would make us say it again may be acknowledged already.
+    if (job->stored.committed_step() > attempt.stored.attempt().restored_step()) {
+      tell_committed(worker, key, job->stored.committed_step());
+    }
+    if (stopping) {
       CoordinatorMessage message;
       *message.mutable_control()->mutable_key() = key;
       message.mutable_control()->mutable_control()->set_word(internal::v1::RANK_WORD_STOP);
@@ -205,12 +202,6 @@ void Controller::reattach(const std::string& worker, const Hello& hello, absl::T
       continue;
     }
     mark_accepted(*job, worker, now);
-    if (!attempt.stored.store_address().empty() && job->stored.job().state() == v1::JOB_STATE_STARTING) {
-      CoordinatorMessage message;
-      *message.mutable_store_address()->mutable_key() = key;
-      message.mutable_store_address()->set_address(attempt.stored.store_address());
-      send_to(worker, message);
-    }
   }
 }
 
@@ -227,6 +218,26 @@ void Controller::on_beat(const std::string& worker, const internal::v1::Beat& be
       mark_stepping(*job, progress.step(), now);
     }
   }
+}
+
+// `worker` has started none of its ranks. That is no fault of the job's: the worker rests, and the attempt does not
+// count.
+void Controller::on_declined(JobRun& job, const std::string& worker, const std::string& error, absl::Time now) {
+  AttemptRun& attempt = *job.attempt;
+  const std::string message = absl::StrCat(worker_name(worker), " did not take its ranks: ", error);
+  attempt.lost_workers.insert(worker);  // it has no rank of the attempt
+  blame(worker, /*declined=*/true, message, now);
+  if (!attempt.failure && !attempt.aborted) {
+    attempt.declined = true;
+    v1::Failure& failure = attempt.failure.emplace();
+    failure.set_class_(v1::FAILURE_CLASS_INFRA);
+    failure.set_reason("ASSIGN_DECLINED");
+    failure.set_rank(-1);
+    failure.set_worker(worker_name(worker));
+    failure.set_message(message);
+    begin_failure(job, /*cause_known=*/true, now);
+  }
+  end_if_over(job, now);
 }
 
 void Controller::on_exit(const std::string& worker, const internal::v1::RankExit& exit, absl::Time now) {
@@ -253,8 +264,8 @@ void Controller::on_store_ready(const internal::v1::StoreReady& ready, JobRun& j
   if (job.stored.job().state() == v1::JOB_STATE_RUNNING) return;  // sent again after a reconnect
   job.attempt->stored.set_store_address(ready.address());
   save(job, {}, now, [this, ready] {
-    const JobRun* job = find(ready.key().job());
-    if (job == nullptr || !job->attempt || job->attempt->stored.attempt().number() != ready.key().attempt()) return;
+    const JobRun* job = living(ready.key());
+    if (job == nullptr) return;
     CoordinatorMessage message;
     *message.mutable_store_address()->mutable_key() = ready.key();
     message.mutable_store_address()->set_address(ready.address());
@@ -262,15 +273,19 @@ void Controller::on_store_ready(const internal::v1::StoreReady& ready, JobRun& j
   });
 }
 
-// The job whose living attempt `key` is and that has ranks on `worker`; null: stale, and refused.
-Controller::JobRun* Controller::current(const std::string& worker, const AttemptKey& key) {
+// The job whose living attempt `key` is; null: it is over.
+Controller::JobRun* Controller::living(const AttemptKey& key) {
   JobRun* job = find(key.job());
   if (job == nullptr || !job->attempt) return nullptr;
-  const AttemptRun& attempt = *job->attempt;
-  if (attempt.stored.attempt().number() != key.attempt() || attempt.stored.attempt().epoch() != key.epoch()) {
-    return nullptr;
-  }
-  return attempt.parts.contains(worker) && !attempt.lost_workers.contains(worker) ? job : nullptr;
+  const v1::Attempt& attempt = job->attempt->stored.attempt();
+  return attempt.number() == key.attempt() && attempt.epoch() == key.epoch() ? job : nullptr;
+}
+
+// The same if it has ranks on `worker`; null: stale, and refused.
+Controller::JobRun* Controller::current(const std::string& worker, const AttemptKey& key) {
+  JobRun* job = living(key);
+  if (job == nullptr) return nullptr;
+  return job->attempt->parts.contains(worker) && !job->attempt->lost_workers.contains(worker) ? job : nullptr;
 }
 
 // Whether `rank` of the living attempt is on `worker`. A daemon that speaks for a rank of another one is cut off.
@@ -303,39 +318,6 @@ void Controller::send_to_all(const AttemptRun& attempt, const CoordinatorMessage
   }
 }
 
-std::map<std::pair<std::string, int32_t>, std::pair<std::string, int32_t>> Controller::used_slots() const {
-  std::map<std::pair<std::string, int32_t>, std::pair<std::string, int32_t>> used;  // (worker, slot) -> (job, rank)
-  for (const auto& [number, job] : jobs_) {
-    if (!job.attempt) continue;
-    for (const auto& [worker, slots] : job.attempt->parts) {
-      for (const internal::v1::RankSlot& slot : slots) {
-        if (slot.slot() != kNoSlot) used[{worker, slot.slot()}] = {job.stored.job().name(), slot.rank()};
-      }
-    }
-  }
-  return used;
-}
-
-std::vector<WorkerSlots> Controller::free_slots() const {
-  const auto used = used_slots();
-  std::vector<WorkerSlots> all;
-  for (const auto& [id, worker] : workers_) {
-    if (worker.session == 0) continue;
-    WorkerSlots slots{.worker = id,
-                      .device_kind = worker.hello.device_kind(),
-                      .build_id = worker.hello.build_id(),
-                      .slots = worker.hello.slots()};
-    for (int32_t slot = 0; slot < worker.hello.slots(); ++slot) {
-      if (!used.contains({id, slot})) slots.free.push_back(slot);
-    }
-    for (const auto& [number, job] : jobs_) {
-      if (job.attempt && job.stored.task().has_conversion() && job.attempt->parts.contains(id)) ++slots.guests;
-    }
-    all.push_back(std::move(slots));
-  }
-  return all;
-}
-
 std::vector<v1::Worker> Controller::workers() const {
   const auto used = used_slots();
   std::vector<v1::Worker> all;
@@ -362,15 +344,6 @@ std::vector<v1::Worker> Controller::workers() const {
     wire.set_state(worker.lost ? v1::WORKER_STATE_LOST : any_free ? v1::WORKER_STATE_READY : v1::WORKER_STATE_BUSY);
   }
   return all;
-}
-
-absl::StatusOr<std::vector<Place>> Controller::plan_placement(int64_t ranks) const {
-  for (const auto& [number, job] : jobs_) {
-    if (waits_for_slots(job.stored.job().state()) && job.pending_reason == "WAITING_FOR_SLOTS") {
-      return absl::ResourceExhaustedError(absl::StrCat("would wait behind ", job.stored.job().name()));
-    }
-  }
-  return allocate(ranks, free_slots(), {});
 }
 
 bool computes_bfloat16(const internal::v1::Hello& hello) {

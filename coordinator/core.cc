@@ -8,12 +8,14 @@
 #include <filesystem>
 #include <future>
 #include <limits>
+#include <set>
 #include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/job_state.h"
 #include "coordinator/names.h"
+#include "coordinator/submission.h"
 
 namespace qwen3::coordinator {
 namespace {
@@ -86,7 +88,7 @@ absl::Status Core::load() {
   readers_ = std::make_unique<Executor>(kReaders);
   disk_ = std::make_unique<Executor>(1);
   state_ = std::make_unique<Executor>(1);
-  records_ = std::make_unique<Records>(records);
+  records_ = std::make_unique<Records>(records, [this] { return check_state_disk(options_.state_dir).ok(); });
   store_ = *std::move(store);
   ControllerOptions controller{.leases = options_.leases,
                                .checkpoint_root = options_.checkpoint_root,
@@ -110,9 +112,24 @@ absl::Status Core::load() {
   return absl::OkStatus();
 }
 
-// What a crash may have left under the checkpoint root: a manifest without its event gets the event, a folder without
-// a manifest and without a living attempt goes, and so does one whose deletion was decided.
+// What a crash may have left under the checkpoint root: a folder whose deletion was decided goes, and even if it cannot
+// go it is no checkpoint any more; another manifest without its event gets the event; a folder without a manifest and
+// without a living attempt goes.
 void Core::repair(const StoredState& state) {
+  const auto deleted = reader_->deleted_checkpoints();
+  if (!deleted.ok()) {
+    spdlog::error("the checkpoint root is not looked at: {}", deleted.status().ToString());
+    return;
+  }
+  std::set<std::string> gone;  // by name
+  for (const v1::Checkpoint& checkpoint : *deleted) {
+    gone.insert(checkpoint.name());
+    std::error_code error;
+    if (!std::filesystem::exists(checkpoint.folder(), error)) continue;
+    if (absl::Status status = remove_checkpoint(checkpoint.folder(), options_.checkpoint_root); !status.ok()) {
+      spdlog::warn("{}", status.ToString());
+    }
+  }
   for (const internal::v1::StoredJob& job : state.jobs) {
     const std::string& name = job.job().name();
     if (job.has_task()) continue;  // it writes no checkpoints
@@ -123,20 +140,12 @@ void Core::repair(const StoredState& state) {
         living = attempts->second.back().attempt().number();
       }
       for (const v1::Checkpoint& checkpoint : scan_committed(name, job.checkpoint_folder())) {
-        controller_->on_found_checkpoint(checkpoint, name, now());
+        if (!gone.contains(checkpoint.name())) controller_->on_found_checkpoint(checkpoint, name, now());
       }
     }
     for (const std::string& folder :
          sweep_torn(job.checkpoint_folder(), [living](int32_t attempt) { return attempt != living; })) {
       spdlog::info("{}: deleted {}, a checkpoint that was never committed", name, folder);
-    }
-  }
-  const auto deleted = reader_->deleted_checkpoints();
-  if (!deleted.ok()) return;
-  for (const v1::Checkpoint& checkpoint : *deleted) {
-    if (!std::filesystem::exists(checkpoint.folder())) continue;
-    if (absl::Status status = remove_checkpoint(checkpoint.folder(), options_.checkpoint_root); !status.ok()) {
-      spdlog::warn("{}", status.ToString());
     }
   }
 }

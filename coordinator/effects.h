@@ -37,7 +37,7 @@ class Effects {
   // Merges the parts and writes the manifest; `done` comes back to the controller's thread.
   virtual void commit_checkpoint(CheckpointParts parts,
                                  std::function<void(absl::StatusOr<CommittedCheckpoint>)> done) = 0;
-  // Deletes folders of pruned checkpoints.
+  // Deletes folders of checkpoints that were pruned or given up.
   virtual void remove_folders(std::vector<std::string> folders) = 0;
   // Deletes what attempts before `attempt` left in the job's folder without a manifest.
   virtual void sweep(std::string job_folder, int32_t attempt) = 0;

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <sstream>
 #include <string>
 
 #include "coordinator/coordinator.h"
@@ -30,12 +31,16 @@ Examples:
 Exit codes: 0 stopped by SIGTERM or SIGINT, 64 a flag or folder cannot be used, 69 a port is taken,
 74 the database could not be written, 75 another coordinator uses the state folder.)";
 
-// The whole file or nothing: written beside it, then renamed.
+// The whole file or nothing: written beside it, then renamed. One that says so already stays, so that a start with the
+// same ports needs no room on the disk.
 bool write_port_file(const std::string& path, const Coordinator::Ports& ports) {
+  std::ostringstream text, there;
+  text << "{\"api\": " << ports.api << ", \"worker\": " << ports.worker << ", \"http\": " << ports.http << "}\n";
+  if (there << std::ifstream(path).rdbuf(); there.str() == text.str()) return true;
   const std::string temporary = path + ".tmp";
   {
     std::ofstream file(temporary);
-    file << "{\"api\": " << ports.api << ", \"worker\": " << ports.worker << ", \"http\": " << ports.http << "}\n";
+    file << text.str();
     if (!file.flush()) return false;
   }
   return std::rename(temporary.c_str(), path.c_str()) == 0;

@@ -72,6 +72,10 @@ std::optional<CheckpointName> parse_checkpoint_name(std::string_view name) {
   return parsed;
 }
 
+std::string checkpoint_folder_name(int64_t step, int32_t attempt) {
+  return absl::StrCat("step-", step, ".attempt-", attempt);
+}
+
 std::optional<CheckpointFolder> parse_checkpoint_folder(std::string_view folder) {
   constexpr std::string_view kStep = "step-", kAttempt = ".attempt-";
   const size_t at = folder.find(kAttempt);

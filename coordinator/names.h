@@ -35,6 +35,7 @@ struct CheckpointFolder {
   int64_t step = 0;
   int32_t attempt = 0;
 };
+std::string checkpoint_folder_name(int64_t step, int32_t attempt);
 std::optional<CheckpointFolder> parse_checkpoint_folder(std::string_view folder);
 
 }  // namespace qwen3::coordinator

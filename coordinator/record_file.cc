@@ -47,7 +47,7 @@ absl::Status io_error(const std::string& doing, const std::string& path) {
 // An open file descriptor.
 class File {
  public:
-  File(const std::string& path, int flags) : fd_(open(path.c_str(), flags | O_CLOEXEC, 0644)) {}
+  File(const std::string& path, int flags) : path_(path), fd_(open(path.c_str(), flags | O_CLOEXEC, 0644)) {}
   ~File() {
     if (fd_ >= 0) close(fd_);
   }
@@ -55,24 +55,39 @@ class File {
   File& operator=(const File&) = delete;
   bool ok() const { return fd_ >= 0; }
   int fd() const { return fd_; }
+  const std::string& path() const { return path_; }
 
  private:
+  std::string path_;
   int fd_;
 };
 
+// Fills `into` from byte `offset`; false: the file ends before. An error of the disk is none of the two.
+absl::StatusOr<bool> read_bytes(const File& file, int64_t offset, void* into, size_t size) {
+  for (size_t done = 0; done < size;) {
+    const ssize_t got =
+        pread(file.fd(), static_cast<char*>(into) + done, size - done, offset + static_cast<int64_t>(done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return io_error("read", file.path());
+    if (got == 0) return false;
+    done += static_cast<size_t>(got);
+  }
+  return true;
+}
+
 // The record at `offset`; false: there is none that holds together.
-bool read_one(int fd, int64_t offset, int64_t end, Record& record, int64_t& next) {
+absl::StatusOr<bool> read_one(const File& file, int64_t offset, int64_t end, Record& record, int64_t& next) {
+  constexpr auto kHeaderBytes = static_cast<int64_t>(sizeof(Header));
   Header header;
-  if (end - offset < static_cast<int64_t>(sizeof header)) return false;
-  if (pread(fd, &header, sizeof header, offset) != static_cast<ssize_t>(sizeof header)) return false;
+  if (end - offset < kHeaderBytes) return false;
+  absl::StatusOr<bool> whole = read_bytes(file, offset, &header, sizeof header);
+  if (!whole.ok() || !*whole) return whole;
   if (header.magic != kMagic || header.length > kMaxPayload) return false;
-  next = offset + static_cast<int64_t>(sizeof header) + header.length;
+  next = offset + kHeaderBytes + header.length;
   if (next > end) return false;
   record = {header.attempt, header.rank, header.seq, std::string(header.length, '\0')};
-  if (pread(fd, record.payload.data(), header.length, offset + static_cast<int64_t>(sizeof header)) !=
-      static_cast<ssize_t>(header.length)) {
-    return false;
-  }
+  whole = read_bytes(file, offset + kHeaderBytes, record.payload.data(), record.payload.size());
+  if (!whole.ok() || !*whole) return whole;
   return digest_of(header, record.payload) == header.digest;
 }
 
@@ -85,7 +100,10 @@ absl::StatusOr<RecordFile> RecordFile::open(const std::string& path) {
   RecordFile result(path);
   Record record;
   int64_t next = 0;
-  while (read_one(file.fd(), result.end_, info.st_size, record, next)) {
+  while (true) {
+    const absl::StatusOr<bool> whole = read_one(file, result.end_, info.st_size, record, next);
+    if (!whole.ok()) return whole.status();
+    if (!*whole) break;
     int64_t& last = result.last_seq_[{record.attempt, record.rank}];
     last = std::max(last, record.seq);
     result.end_ = next;
@@ -151,7 +169,9 @@ absl::StatusOr<std::vector<PositionedRecord>> read_records(const std::string& pa
   if (!file.ok()) return io_error("open", path);
   for (int64_t at = position, next = 0; at < end && (records.empty() || at - position < max_bytes); at = next) {
     PositionedRecord& read = records.emplace_back();
-    if (!read_one(file.fd(), at, end, read.record, next)) {
+    const absl::StatusOr<bool> whole = read_one(file, at, end, read.record, next);
+    if (!whole.ok()) return whole.status();
+    if (!*whole) {
       return absl::OutOfRangeError(absl::StrCat("position ", at, " is not between two records"));
     }
     read.position = next;

@@ -25,7 +25,8 @@ struct Record {
 
 class RecordFile {
  public:
-  // Creates the file if it is missing, reads it through, cuts a torn tail.
+  // Creates the file if it is missing, reads it through, cuts a torn tail. A disk that cannot be read is an error, and
+  // nothing is cut.
   static absl::StatusOr<RecordFile> open(const std::string& path);
 
   // Whether this record, or a later one of its rank, is there already: a batch that was sent again.

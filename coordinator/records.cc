@@ -5,7 +5,8 @@
 
 namespace qwen3::coordinator {
 
-Records::Records(std::string folder) : folder_(std::move(folder)), writer_([this] { run(); }) {}
+Records::Records(std::string folder, std::function<bool()> has_room)
+    : folder_(std::move(folder)), has_room_(std::move(has_room)), writer_([this] { run(); }) {}
 
 Records::~Records() {
   {
@@ -23,7 +24,7 @@ std::string Records::path_of(const std::string& job_id, RecordKind kind) const {
 void Records::append(const std::string& job_id, RecordKind kind, std::vector<Record> records, Done done) {
   {
     const std::lock_guard lock(mutex_);
-    queue_.push_back({path_of(job_id, kind), std::move(records), std::move(done)});
+    queue_.push_back({path_of(job_id, kind), kind, std::move(records), std::move(done)});
   }
   wake_.notify_one();
 }
@@ -78,11 +79,20 @@ void Records::append_all(const std::string& path, std::vector<Pending*> pending)
     status = opened.status();
     if (opened.ok()) target = *opened;
   }
+  if (pending.front()->kind == RecordKind::kLogs && !has_room_()) {
+    drop(pending, target, dropped_[path]);
+    for (const Pending* part : pending) part->done(absl::OkStatus(), {});
+    return;
+  }
   std::vector<std::vector<Record>> fresh(pending.size());
   if (status.ok()) {
     RecordFile after = *target;  // a copy tells what this round holds already; it is small
     std::vector<Record> all;
     std::map<std::pair<int32_t, int32_t>, int64_t> round;
+    for (const auto& [rank, last] : dropped_[path]) {
+      round[rank] = last.seq();
+      all.push_back({last.attempt(), last.rank(), last.seq(), last.SerializeAsString()});
+    }
     for (size_t i = 0; i < pending.size(); ++i) {
       for (const Record& record : pending[i]->records) {
         int64_t& last = round[{record.attempt, record.rank}];
@@ -99,9 +109,27 @@ void Records::append_all(const std::string& path, std::vector<Pending*> pending)
         *target = std::move(after);
       }
     }
+    if (status.ok()) dropped_.erase(path);
   }
   for (size_t i = 0; i < pending.size(); ++i) {
     pending[i]->done(status, status.ok() ? std::move(fresh[i]) : std::vector<Record>());
+  }
+}
+
+void Records::drop(const std::vector<Pending*>& pending, const RecordFile* known, DroppedLogs& dropped) {
+  for (const Pending* part : pending) {
+    for (const Record& record : part->records) {
+      if (known != nullptr && known->has(record)) continue;
+      v1::LogRecord& last = dropped[{record.attempt, record.rank}];
+      if (record.seq <= last.seq()) continue;  // sent again
+      const int64_t before = last.dropped();
+      if (!last.ParseFromString(record.payload)) last.Clear();
+      last.clear_line();
+      last.set_attempt(record.attempt);
+      last.set_rank(record.rank);
+      last.set_seq(record.seq);
+      last.set_dropped(before + last.dropped() + 1);
+    }
   }
 }
 

@@ -1,8 +1,16 @@
 #include "coordinator/retry_budget.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 
 namespace qwen3::coordinator {
+namespace {
+
+// The n-th of 1, 2, 4, ... 60 s. REQUIRES: n > 0.
+absl::Duration doubling(int32_t n) { return absl::Seconds(std::min(60, 1 << std::min(n - 1, 6))); }
+
+}  // namespace
 
 std::optional<v1::Failure> final_failure(const v1::Failure& cause, const RetryState& state, const RetryBounds& bounds) {
   if (cause.class_() != v1::FAILURE_CLASS_INFRA) return cause;
@@ -22,6 +30,14 @@ std::optional<v1::Failure> final_failure(const v1::Failure& cause, const RetrySt
     return failure;
   }
   return std::nullopt;
+}
+
+absl::Duration retry_delay(int32_t attempts_without_progress) {
+  return attempts_without_progress < 2 ? absl::ZeroDuration() : doubling(attempts_without_progress - 1);
+}
+
+absl::Duration rest_after(int32_t faults, bool declined) {
+  return faults < (declined ? 1 : 2) ? absl::ZeroDuration() : doubling(faults);
 }
 
 }  // namespace qwen3::coordinator

@@ -1,6 +1,7 @@
 #include "coordinator/state_lock.h"
 
 #include <fcntl.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -30,7 +31,7 @@ absl::StatusOr<std::unique_ptr<StateLock>> StateLock::take(const std::string& st
   }
   const std::string pid = absl::StrCat(getpid());
   if (ftruncate(fd, 0) != 0 || pwrite(fd, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
-    return absl::FailedPreconditionError(absl::StrCat("cannot write ", path));
+    spdlog::warn("cannot write this process' id into {}: {}", path, std::generic_category().message(errno));
   }
   return lock;
 }

@@ -1,4 +1,5 @@
-// Only one coordinator may use a state folder: an fcntl lock on its file "lock", which also names the holder.
+// Only one coordinator may use a state folder: an fcntl lock on its file "lock", which also names the holder where the
+// disk has room for that.
 #pragma once
 #include <memory>
 #include <string>
@@ -9,7 +10,7 @@ namespace qwen3::coordinator {
 
 class StateLock {
  public:
-  // ABORTED names the pid that holds it.
+  // ABORTED: another process holds it; names its pid.
   static absl::StatusOr<std::unique_ptr<StateLock>> take(const std::string& state_dir);
   ~StateLock();
   StateLock(const StateLock&) = delete;

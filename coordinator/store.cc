@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS requests (
 
 absl::Status create_schema(Database& database) {
   if (absl::Status status = database.execute(kSchema); !status.ok()) return status;
-  int64_t version = kSchemaVersion;
+  int64_t version = 0;  // none yet
   {
     Statement select = database.prepare("SELECT value FROM meta WHERE key = 'schema_version'");
     const absl::StatusOr<bool> row = select.step();
@@ -49,6 +49,7 @@ absl::Status create_schema(Database& database) {
                                                       " was written by a newer coordinator; this one knows up to ",
                                                       kSchemaVersion));
   }
+  if (version == kSchemaVersion) return absl::OkStatus();  // a start on a full disk writes nothing
   return database.prepare("INSERT OR REPLACE INTO meta VALUES ('schema_version', ?)").bind(1, kSchemaVersion).run();
 }
 

@@ -26,6 +26,7 @@ struct Pulled {
   std::vector<Response> responses;
   std::string token;       // position after them; also of what was read and filtered out
   std::string end_reason;  // not empty: nothing will ever follow
+  bool more = false;       // pull again, also without responses: what was read may all have been filtered out
 };
 
 // Response has string resume_token, and StreamEnd end.
@@ -34,7 +35,8 @@ class StreamPump final : public grpc::ServerWriteReactor<Response>,
                          public Watcher,
                          public std::enable_shared_from_this<StreamPump<Response>> {
  public:
-  // Called on the pool, never twice at a time; may block on disk.
+  // Called on the pool, never twice at a time; may block on disk, for about one chunk: others wait for the thread, and
+  // a client that left is noticed only in between.
   using Pull = std::function<absl::StatusOr<Pulled<Response>>()>;
   using Ended = std::function<void(const absl::Status&)>;
 
@@ -174,7 +176,7 @@ class StreamPump final : public grpc::ServerWriteReactor<Response>,
         failure_ = pulled.status();
         return;
       }
-      if (!pulled->responses.empty()) dirty_ = true;  // there may be more
+      if (!pulled->responses.empty() || pulled->more) dirty_ = true;  // there may be more
       for (Response& response : pulled->responses) buffer_.push_back(std::move(response));
       pulled_token_ = std::move(pulled->token);
       end_reason_ = std::move(pulled->end_reason);

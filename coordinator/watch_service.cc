@@ -84,7 +84,7 @@ absl::StatusOr<Pulled<Response>> pull_events(
   return pulled;
 }
 
-// Metrics or logs; `keep` filters.
+// Metrics or logs, one chunk of the file; `keep` filters.
 template <class Response, class Message>
 absl::StatusOr<Pulled<Response>> pull_records(Core& core, Cursor& cursor, RecordKind kind,
                                               const std::function<bool(const Record&)>& keep) {
@@ -94,24 +94,20 @@ absl::StatusOr<Pulled<Response>> pull_records(Core& core, Cursor& cursor, Record
   const auto job = core.reader().job(cursor.job);  // before the records, as above
   if (!job.ok()) return job.status();
   Pulled<Response> pulled;
-  while (pulled.responses.empty()) {
-    const auto records = core.records().read(record_id(cursor.job), kind, cursor.position, kBytesPerPull);
-    if (!records.ok()) return records.status();
-    if (records->empty()) {
-      pulled.end_reason = end_reason(cursor, job->job());
-      break;
+  const auto records = core.records().read(record_id(cursor.job), kind, cursor.position, kBytesPerPull);
+  if (!records.ok()) return records.status();
+  for (const PositionedRecord& positioned : *records) {
+    cursor.position = positioned.position;
+    if (!keep(positioned.record)) continue;
+    Response& response = pulled.responses.emplace_back();
+    if (!response.mutable_record()->ParseFromString(positioned.record.payload)) {
+      return absl::DataLossError(
+          absl::StrCat(cursor.job, ": a record before position ", positioned.position, " does not parse"));
     }
-    for (const PositionedRecord& positioned : *records) {
-      cursor.position = positioned.position;
-      if (!keep(positioned.record)) continue;
-      Response& response = pulled.responses.emplace_back();
-      if (!response.mutable_record()->ParseFromString(positioned.record.payload)) {
-        return absl::DataLossError(
-            absl::StrCat(cursor.job, ": a record before position ", positioned.position, " does not parse"));
-      }
-      response.set_resume_token(cursor.token_at(cursor.position));
-    }
+    response.set_resume_token(cursor.token_at(cursor.position));
   }
+  pulled.more = !records->empty();
+  if (records->empty()) pulled.end_reason = end_reason(cursor, job->job());
   pulled.token = cursor.token_at(cursor.position);
   return pulled;
 }

@@ -1,6 +1,9 @@
 #include "parallel/process_group.h"
 
+#include <c10/util/Exception.h>
+
 #include <cstdlib>
+#include <system_error>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -30,14 +33,28 @@ void turn_off_flight_recorder() {
   static_cast<void>(once);
 }
 
+// Gloo throws exceptions of its own, and some of c10's, whose what() has a stack trace behind it.
+std::string reason(const std::exception& e) {
+  const auto* of_c10 = dynamic_cast<const c10::Error*>(&e);
+  return of_c10 != nullptr ? of_c10->what_without_backtrace() : e.what();
+}
+
 c10::intrusive_ptr<c10d::Backend> make_gloo_backend(c10::intrusive_ptr<c10d::Store> store, int64_t rank, int64_t size,
-                                                    const GroupOptions& options) {
+                                                    const std::string& who, const GroupOptions& options) {
   auto gloo = c10d::ProcessGroupGloo::Options::create(options.timeout);
-  gloo->devices.push_back(options.interface.empty()
-                              ? c10d::ProcessGroupGloo::createDeviceForHostname(options.address)
-                              : c10d::ProcessGroupGloo::createDeviceForInterface(options.interface));
-  return c10::make_intrusive<c10d::ProcessGroupGloo>(std::move(store), static_cast<int>(rank), static_cast<int>(size),
-                                                     std::move(gloo));
+  try {
+    gloo->devices.push_back(options.interface.empty()
+                                ? c10d::ProcessGroupGloo::createDeviceForHostname(options.address)
+                                : c10d::ProcessGroupGloo::createDeviceForInterface(options.interface));
+  } catch (const std::exception& e) {
+    throw std::system_error(std::make_error_code(std::errc::address_not_available), who + ": " + reason(e));
+  }
+  try {
+    return c10::make_intrusive<c10d::ProcessGroupGloo>(std::move(store), static_cast<int>(rank),
+                                                       static_cast<int>(size), std::move(gloo));
+  } catch (const std::exception& e) {
+    C10_THROW_ERROR(DistBackendError, who + ": a peer is lost while all connect: " + reason(e));
+  }
 }
 
 }  // namespace
@@ -84,9 +101,10 @@ std::shared_ptr<ProcessGroup> make_group(Rendezvous& rendezvous, const std::stri
     return c10::make_intrusive<c10d::PrefixStore>(prefix, rendezvous.impl().store);
   };
   auto impl = std::make_unique<ProcessGroup::Impl>();
+  const std::string who = c10::str("group ", name, ", rank ", rank, " of ", size);
   // NCCL first: it finds out by itself that there is no GPU, and meets its peers only at the first collective.
   if (options.cuda) impl->nccl = cuda::make_nccl_backend(keys_under("nccl/" + name), rank, size, options.timeout);
-  impl->gloo = make_gloo_backend(keys_under(name), rank, size, options);
+  impl->gloo = make_gloo_backend(keys_under(name), rank, size, who, options);
   return std::make_shared<ProcessGroup>(std::move(impl));
 }
 

@@ -49,8 +49,9 @@ class ProcessGroup {
   std::unique_ptr<Impl> impl_;
 };
 
-// Making a group is itself a collective over its members; `name` must be unique within the rendezvous. With
-// options.cuda and no GPU it throws c10::Error before it waits for anybody.
+// Making a group is itself a collective over its members; `name` must be unique within the rendezvous. Throws
+// c10::DistError when a peer is lost, std::system_error when this host has no such address or interface; with
+// options.cuda and no GPU c10::Error, before it waits for anybody.
 std::shared_ptr<ProcessGroup> make_group(Rendezvous& rendezvous, const std::string& name, int64_t rank, int64_t size,
                                          const GroupOptions& options);
 

@@ -64,7 +64,11 @@ ProcessId spawn(const std::vector<std::string>& argv, const std::string& log_fil
   arguments.push_back(nullptr);
   const pid_t parent = getpid();
   const pid_t pid = fork();
-  if (pid < 0) fail("cannot start " + argv[0]);
+  if (pid < 0) {
+    const int error = errno;
+    close(log);
+    throw std::system_error(error, std::generic_category(), "cannot start " + argv[0]);
+  }
   if (pid == 0) {  // only async-signal-safe calls from here to execv
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent) _exit(127);

@@ -45,8 +45,9 @@ class Supervisor {
     sigemptyset(&signals);
     for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) sigaddset(&signals, signal);
     sigprocmask(SIG_BLOCK, &signals, nullptr);
-    save_state(state_);
+    save_state(state_);  // may throw: a service that nobody could find is not begun
     while (true) {
+      if (!saved_) save();
       start_what_is_due();
       learn_ports();
       const timespec tick = absl::ToTimespec(kTick);
@@ -107,10 +108,15 @@ class Supervisor {
     for (size_t i = 0; i < restarts_.size(); ++i) {
       const bool possible = i == 0 || state_.ports.worker != 0;
       if (!possible || member(i).process.pid != 0 || absl::Now() < restarts_[i].due) continue;
-      member(i).process = spawn(command(i), log_file(options_.dir, member(i).name));
       restarts_[i].started = absl::Now();
+      try {
+        member(i).process = spawn(command(i), log_file(options_.dir, member(i).name));
+      } catch (const std::exception& e) {
+        say(absl::StrCat(member(i).name, ": ", e.what(), "; tried again in ", absl::FormatDuration(back_off(i))));
+        continue;
+      }
       say(absl::StrCat(member(i).name, " started, pid ", member(i).process.pid));
-      save_state(state_);
+      save();
     }
   }
 
@@ -121,7 +127,7 @@ class Supervisor {
     state_.ports = *ports;
     state_.address = absl::StrCat("127.0.0.1:", ports->api);
     say(absl::StrCat("coordinator serves at ", state_.address));
-    save_state(state_);
+    save();
   }
 
   void reap() {
@@ -133,18 +139,35 @@ class Supervisor {
     }
   }
 
-  void ended(size_t i, int status) {
+  // How long until the member is started again.
+  absl::Duration back_off(size_t i) {
     Restart& restart = restarts_[i];
     if (absl::Now() - restart.started > kStable) restart.failures = 0;
     const absl::Duration wait = std::min(kFirstBackoff * (1 << std::min(restart.failures, 10)), kLastBackoff);
     ++restart.failures;
     restart.due = absl::Now() + wait;
+    return wait;
+  }
+
+  void ended(size_t i, int status) {
+    const absl::Duration wait = back_off(i);
     member(i).process = {};
     ++member(i).restarts;
     say(absl::StrCat(member(i).name, WIFSIGNALED(status) ? " was killed by signal " : " exited with status ",
                      WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), "; starts again in ",
                      absl::FormatDuration(wait)));
-    save_state(state_);
+    save();
+  }
+
+  // local.json tells others what runs; what runs does not need it. What a full disk did not take is saved later.
+  void save() {
+    try {
+      save_state(state_);
+      saved_ = true;
+    } catch (const std::exception& e) {
+      if (saved_) say(absl::StrCat(e.what(), "; tried again until it can be"));
+      saved_ = false;
+    }
   }
 
   void stop_all() {
@@ -167,14 +190,16 @@ class Supervisor {
     }
   }
 
-  // Into logs/supervisor.log.
+  // Into logs/supervisor.log. A line that a full disk does not take is lost, the next is tried.
   static void say(const std::string& line) {
+    std::cout.clear();
     std::cout << absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ ", absl::Now(), absl::UTCTimeZone()) << line << std::endl;
   }
 
   const ServiceOptions options_;
   LocalState state_;
   std::vector<Restart> restarts_;
+  bool saved_ = true;  // state_, in local.json
 };
 
 }  // namespace

@@ -5,14 +5,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <iterator>
 #include <sstream>
+#include <thread>
 
 #include "client/arguments.h"
 #include "client/exit_code.h"
 #include "client/local/process.h"
 #include "client/local/state.h"
+#include "client/local/supervisor.h"
 #include "tests/temporary_folder.h"
 
 namespace qwen3::client::local {
@@ -121,6 +127,55 @@ TEST(LocalDown, StopsWhatItStartedAndSparesAProcessThatGotTheSameNumberLater) {
   EXPECT_FALSE(is_alive(ours.process()));
   EXPECT_TRUE(is_alive(stranger.process()));
   EXPECT_FALSE(load_state(state.dir).has_value());
+}
+
+// A supervisor in a process of its own, of a coordinator that notes each start and then sleeps.
+class Supervised {
+ public:
+  Supervised() {
+    for (const char* name : {"logs", "bin"}) std::filesystem::create_directory(folder_.file(name));
+    const std::string program = folder_.file("bin/qwen3-coordinator");
+    std::ofstream(program) << "#!/bin/sh\necho started >> " << starts_ << "\nexec sleep 1000\n";
+    std::filesystem::permissions(program, std::filesystem::perms::owner_all);
+    supervisor_ = fork();
+    if (supervisor_ == 0) _exit(supervise({.dir = dir(), .bin_dir = folder_.file("bin")}));
+  }
+  ~Supervised() {
+    kill(supervisor_, SIGTERM);  // ends the coordinator too
+    waitpid(supervisor_, nullptr, 0);
+  }
+  const std::string& dir() const { return folder_.path(); }
+  LocalState state() const { return load_state(dir()).value_or(LocalState{}); }
+  int64_t starts() const {
+    std::ifstream file(starts_);
+    return std::count(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>(), '\n');
+  }
+
+ private:
+  const qwen3::tests::TemporaryFolder folder_{"local"};
+  const std::string starts_ = folder_.file("starts");
+  pid_t supervisor_ = 0;
+};
+
+bool eventually(const std::function<bool()>& holds) {
+  for (int i = 0; i < 1000 && !holds(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  return holds();
+}
+
+// A folder where local.json is written first stands for a disk that is full.
+TEST(LocalSupervise, GoesOnWithoutAPlaceForItsStateAndSavesItLater) {
+  const Supervised service;
+  ASSERT_TRUE(eventually([&] { return service.state().coordinator.process.pid != 0 && service.starts() == 1; }));
+  const std::string temporary = service.dir() + "/local.json.tmp";
+  std::filesystem::create_directory(temporary);
+  const pid_t coordinator = service.state().coordinator.process.pid;
+  ASSERT_GT(coordinator, 0);
+  kill(coordinator, SIGKILL);
+  EXPECT_TRUE(eventually([&] { return service.starts() == 2; })) << "the supervisor ended";
+  EXPECT_EQ(service.state().coordinator.restarts, 0);
+
+  std::filesystem::remove(temporary);
+  EXPECT_TRUE(eventually([&] { return service.state().coordinator.restarts == 1; }));
 }
 
 TEST(LocalStatus, NoServiceIsNotFound) {

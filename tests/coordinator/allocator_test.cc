@@ -112,5 +112,17 @@ TEST(Allocator, ARankWithoutASlotGoesToTheLeastBurdenedWorker) {
   EXPECT_TRUE(absl::IsFailedPrecondition(allocate_without_slot({}).status())) << "there is no worker";
 }
 
+TEST(Allocator, WhatIsTakenIsNotFreeAndARestingWorkerGetsNoGuest) {
+  std::vector<WorkerSlots> workers = {worker("a", 2, {0, 1}), worker("b", 1, {0})};
+  take({{"a", 1}, {"b", 0}, {"b", kNoSlot}}, workers);
+  EXPECT_THAT(workers[0].free, ElementsAre(0));
+  EXPECT_TRUE(workers[1].free.empty());
+  EXPECT_EQ(workers[1].guests, 1);
+  workers[0].resting = true;
+  EXPECT_EQ(allocate_without_slot(workers)->worker, "b");
+  workers[1].resting = true;
+  EXPECT_TRUE(absl::IsResourceExhausted(allocate_without_slot(workers).status()));
+}
+
 }  // namespace
 }  // namespace qwen3::coordinator

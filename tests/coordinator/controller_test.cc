@@ -16,30 +16,10 @@ namespace {
 using internal::v1::AttemptKey;
 using internal::v1::CoordinatorMessage;
 using ::testing::Contains;
+using testing::count;
 using ::testing::HasSubstr;
+using testing::RunningJob;
 using testing::SimulatedWorld;
-
-int count(const std::vector<CoordinatorMessage>& messages, CoordinatorMessage::MessageCase kind) {
-  int n = 0;
-  for (const CoordinatorMessage& message : messages) n += message.message_case() == kind;
-  return n;
-}
-
-// A job of two ranks on two workers, each with one slot, that has done its first step.
-struct RunningJob {
-  explicit RunningJob(SimulatedWorld& world, const std::string& id = "j") : name(world.submit(id, 2)) {
-    world.connect("a", 1);
-    world.connect("b", 1);
-    key = world.read_assign("a")->key();
-    world.accept("a", key);
-    world.accept("b", key);
-    world.step("a", key, 1);
-    world.read("a");
-    world.read("b");
-  }
-  std::string name;
-  AttemptKey key;
-};
 
 TEST(Controller, AJobGoesFromTheQueueToSuccess) {
   SimulatedWorld world;
@@ -200,6 +180,7 @@ TEST(Controller, AJobThatMakesNoProgressFails) {
   for (int attempt = 1; attempt <= 3; ++attempt) {
     world.exit_by_signal("a", key, 0, 9);
     world.exit_by_signal("b", key, 1, 9, /*aborted=*/true);
+    world.pass(absl::Seconds(1));
     if (const auto assign = world.read_assign("a")) key = assign->key();
   }
   EXPECT_EQ(world.job(job.name).state(), v1::JOB_STATE_FAILED);
@@ -364,6 +345,10 @@ TEST(Controller, ADeclinedAssignmentPutsTheJobBackInItsPlace) {
   world.accept("a", key);
   world.decline("b", key);
   world.exit_by_signal("a", key, 0, 9, /*aborted=*/true);
+  EXPECT_EQ(world.job(name).state(), v1::JOB_STATE_QUEUED) << "b rests";
+  const std::string behind = world.submit("behind", 1);
+  EXPECT_EQ(world.job(behind).state(), v1::JOB_STATE_QUEUED) << "it would take the slot on a";
+  world.pass(absl::Seconds(1));
   EXPECT_EQ(world.job(name).attempt_count(), 2);
   EXPECT_EQ(world.job(name).failure().reason(), "ASSIGN_DECLINED");
   EXPECT_EQ(world.job(name).state(), v1::JOB_STATE_SCHEDULED);
@@ -429,7 +414,11 @@ TEST(Controller, A100000RandomOperationsBreakNoRule) {
             break;
           case 3:
           case 4:
-            world.accept(worker, key);
+            if (pick(20) == 0) {
+              world.decline(worker, key);
+            } else {
+              world.accept(worker, key);
+            }
             break;
           case 5:
           case 6:
@@ -437,6 +426,7 @@ TEST(Controller, A100000RandomOperationsBreakNoRule) {
             break;
           case 7:
           case 8:
+            world.hold_manifests = pick(4) == 0;
             for (int32_t r = 0; r < 2; ++r) world.prepare(worker, key, r, 100 - static_cast<int64_t>(pick(3)));
             break;
           case 9:
@@ -447,6 +437,7 @@ TEST(Controller, A100000RandomOperationsBreakNoRule) {
             if (pick(3) == 0) world.exit_by_signal(worker, key, rank, 9, pick(2) == 0);
             break;
           case 12:
+            world.release_manifests();
             world.pass(absl::Milliseconds(100 * static_cast<int64_t>(1 + pick(30))));
             break;
           default:
@@ -460,6 +451,7 @@ TEST(Controller, A100000RandomOperationsBreakNoRule) {
             }
         }
       }
+      world.release_manifests();
       for (int j = 0; j < submitted; ++j) {
         world.controller().cancel("tenants/default/jobs/j" + std::to_string(j), world.now, [](const absl::Status&) {});
       }

@@ -140,8 +140,6 @@ void FakeDaemon::finish(const AttemptKey& key, int32_t rank, int64_t step) {
 }
 
 void FakeDaemon::push_metrics(const AttemptKey& key, int64_t first, int64_t last) {
-  grpc::ClientContext context;
-  auto stream = stub_->PushRecords(&context);
   internal::v1::RecordBatch batch;
   *batch.mutable_key() = key;
   batch.set_batch(1);
@@ -152,6 +150,25 @@ void FakeDaemon::push_metrics(const AttemptKey& key, int64_t first, int64_t last
     record.mutable_report()->set_step(step);
     record.mutable_report()->set_loss(1.0 / static_cast<double>(step));
   }
+  push(batch);
+}
+
+void FakeDaemon::push_logs(const AttemptKey& key, int64_t first, int64_t last, const std::string& line) {
+  internal::v1::RecordBatch batch;
+  *batch.mutable_key() = key;
+  batch.set_batch(1);
+  for (int64_t seq = first; seq <= last; ++seq) {
+    v1::LogRecord& record = *batch.add_logs();
+    record.set_attempt(key.attempt());
+    record.set_seq(seq);
+    record.set_line(line);
+  }
+  push(batch);
+}
+
+void FakeDaemon::push(const internal::v1::RecordBatch& batch) {
+  grpc::ClientContext context;
+  auto stream = stub_->PushRecords(&context);
   stream->Write(batch);
   internal::v1::RecordAck ack;
   EXPECT_TRUE(stream->Read(&ack)) << "records were not acknowledged";

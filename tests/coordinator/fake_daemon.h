@@ -34,8 +34,12 @@ class FakeDaemon {
   void finish(const internal::v1::AttemptKey& key, int32_t rank, int64_t step);
   // Pushes reports of steps [first, last] and waits until they are acknowledged.
   void push_metrics(const internal::v1::AttemptKey& key, int64_t first, int64_t last);
+  // The same with lines of rank 0.
+  void push_logs(const internal::v1::AttemptKey& key, int64_t first, int64_t last, const std::string& line);
 
  private:
+  void push(const internal::v1::RecordBatch& batch);
+
   std::string worker_;
   std::unique_ptr<internal::v1::WorkerSessionService::Stub> stub_;
   grpc::ClientContext context_;

@@ -31,6 +31,7 @@ TEST(Names, ACheckpointsNameAndFolderAreParsedStrictly) {
   ASSERT_TRUE(folder.has_value());
   EXPECT_EQ(folder->step, 20);
   EXPECT_EQ(folder->attempt, 3);
+  EXPECT_EQ(checkpoint_folder_name(20, 3), "step-20.attempt-3");
   for (const char* other : {"step-20", "step-20.attempt-", "step-x.attempt-1", "step-20.attempt-1.tmp", "hf"}) {
     EXPECT_FALSE(parse_checkpoint_folder(other)) << other;
   }

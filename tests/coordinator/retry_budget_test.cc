@@ -38,5 +38,22 @@ TEST(RetryBudget, AJobThatFailsAtOnePlaceIsStopped) {
   EXPECT_THAT(last->message(), ::testing::HasSubstr("rank 1 was killed"));
 }
 
+TEST(RetryBudget, TheFirstRetryIsAtOnceAndTheNextOnesBackOff) {
+  EXPECT_EQ(retry_delay(0), absl::ZeroDuration());
+  EXPECT_EQ(retry_delay(1), absl::ZeroDuration());
+  EXPECT_EQ(retry_delay(2), absl::Seconds(1));
+  EXPECT_EQ(retry_delay(3), absl::Seconds(2));
+  EXPECT_EQ(retry_delay(8), absl::Seconds(60));
+  EXPECT_EQ(retry_delay(1'000'000), absl::Seconds(60));
+}
+
+TEST(RetryBudget, AWorkerThatDeclinesRestsAtOnceAndOneWhoseRanksDieFromTheSecondOn) {
+  EXPECT_EQ(rest_after(1, /*declined=*/true), absl::Seconds(1));
+  EXPECT_EQ(rest_after(3, /*declined=*/true), absl::Seconds(4));
+  EXPECT_EQ(rest_after(1, /*declined=*/false), absl::ZeroDuration());
+  EXPECT_EQ(rest_after(2, /*declined=*/false), absl::Seconds(2)) << "longer than the job waits";
+  EXPECT_EQ(rest_after(100, /*declined=*/false), absl::Seconds(60));
+}
+
 }  // namespace
 }  // namespace qwen3::coordinator

@@ -1,8 +1,11 @@
-// The coordinator in process, over real gRPC, with scripted daemons.
+// The coordinator in process, over real gRPC, with scripted daemons. Over 400 lines because its scenes share a fixture.
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -11,6 +14,7 @@
 #include <thread>
 
 #include "coordinator/coordinator.h"
+#include "coordinator/state_lock.h"
 #include "google/rpc/error_details.pb.h"
 #include "proto/status.h"
 #include "qwen3/v1/checkpoint.grpc.pb.h"
@@ -20,6 +24,23 @@
 #include "tests/coordinator/fake_daemon.h"
 #include "tests/spec/stub_data_root.h"
 #include "tests/temporary_folder.h"
+
+namespace {
+
+std::atomic<bool> log_disk_is_slow = false;
+
+bool is_log(int fd) {
+  std::error_code error;
+  return std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd), error).extension() == ".logs";
+}
+
+}  // namespace
+
+// In the place of libc's, so that a disk can be slow.
+extern "C" ssize_t pread(int fd, void* into, size_t size, off_t offset) {
+  if (log_disk_is_slow && is_log(fd)) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  return syscall(SYS_pread64, fd, into, size, offset);
+}
 
 namespace qwen3::coordinator {
 namespace {
@@ -173,6 +194,42 @@ TEST_F(ServiceTest, ARestartOfTheCoordinatorKeepsTheAttempt) {
   EXPECT_EQ(get(name).attempt_count(), 1);
 }
 
+// As if the coordinator had died between the event and the deletion.
+TEST_F(ServiceTest, APrunedCheckpointWhoseFilesAreStillThereDoesNotComeBackWithARestart) {
+  v1::CreateJobRequest keeps_two = request(1);
+  keeps_two.mutable_job()->mutable_spec()->mutable_checkpoint()->set_keep_latest_k(2);
+  const auto job = create(keeps_two);
+  ASSERT_TRUE(job.ok()) << job.status();
+  const std::string copy = folder_.path() + "/copy";
+  std::string pruned;
+  {
+    FakeDaemon a(worker_port(), "a", 1);
+    const auto assign = a.accept_next();
+    a.first_step(assign.key(), 1);
+    pruned = assign.assignment().checkpoint_folder() + "/step-10.attempt-1";
+    for (const int64_t step : {10, 20, 30}) {
+      a.prepare(assign, 0, step);
+      a.next(CoordinatorMessage::kCheckpointCommitted);
+      if (step == 10) std::filesystem::copy(pruned, copy, std::filesystem::copy_options::recursive);
+    }
+    coordinator_->stop();
+  }
+  coordinator_.reset();
+  std::filesystem::remove_all(pruned);
+  std::filesystem::copy(copy, pruned, std::filesystem::copy_options::recursive);
+  start();
+  submit(1);  // what the start wrote is on disk before its answer
+  EXPECT_FALSE(std::filesystem::exists(pruned));
+  grpc::ClientContext context;
+  v1::ListCheckpointsRequest list;
+  list.set_parent(job->name());
+  v1::ListCheckpointsResponse listed;
+  ASSERT_TRUE(checkpoints_->ListCheckpoints(&context, list, &listed).ok());
+  ASSERT_EQ(listed.checkpoints_size(), 3);
+  EXPECT_EQ(listed.checkpoints(0).step(), 10);
+  EXPECT_EQ(listed.checkpoints(0).state(), v1::CHECKPOINT_STATE_DELETED);
+}
+
 TEST_F(ServiceTest, AHundredConcurrentCallsWithOneRequestIdMakeOneJob) {
   v1::CreateJobRequest same = request(1);
   same.set_request_id("once");
@@ -258,6 +315,55 @@ TEST_F(ServiceTest, AWatcherCutAHundredTimesSeesEveryEventOnceAndInOrder) {
   for (size_t i = 0; i < steps.size(); ++i) ASSERT_EQ(steps[i], static_cast<int64_t>(i) + 1);
 }
 
+// As many watches as there are readers, each over 500 lines that it does not want: at two reads a line, of 10 ms each,
+// their scans take 10 s.
+TEST_F(ServiceTest, AWatchThatFindsNothingLeavesTheReadersToOthers) {
+  FakeDaemon a(worker_port(), "a", 1);
+  const std::string name = submit(1);
+  const auto assign = a.accept_next();
+  a.first_step(assign.key(), 1);
+  a.push_logs(assign.key(), 1, 500, std::string(8 << 10, 'x'));
+  log_disk_is_slow = true;
+  grpc::ClientContext watching[2];
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::WatchLogsResponse>>> streams;
+  for (grpc::ClientContext& context : watching) {
+    v1::WatchLogsRequest watch;
+    watch.set_name(name);
+    watch.add_ranks(999);
+    streams.push_back(watch_->WatchLogs(&context, watch));
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));  // until both scan
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(3));
+  v1::ListCheckpointsRequest list;
+  list.set_parent(name);
+  v1::ListCheckpointsResponse listed;
+  EXPECT_TRUE(checkpoints_->ListCheckpoints(&context, list, &listed).ok()) << "it waited for the scans";
+  log_disk_is_slow = false;
+  for (grpc::ClientContext& watcher : watching) watcher.TryCancel();
+}
+
+TEST_F(ServiceTest, AFilteredWatchStillEndsWithItsJobsRecords) {
+  FakeDaemon a(worker_port(), "a", 1);
+  const std::string name = submit(1);
+  const auto assign = a.accept_next();
+  a.push_logs(assign.key(), 1, 50, std::string(8 << 10, 'x'));
+  grpc::ClientContext context;
+  v1::WatchLogsRequest watch;
+  watch.set_name(name);
+  watch.add_ranks(999);
+  watch.set_no_follow(true);
+  auto stream = watch_->WatchLogs(&context, watch);
+  v1::WatchLogsResponse response;
+  std::string reason;
+  while (stream->Read(&response)) {
+    EXPECT_FALSE(response.has_record());
+    reason = response.end().reason();
+  }
+  EXPECT_EQ(reason, "NO_FOLLOW");
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
 TEST_F(ServiceTest, AStopEndsStreamsWithATokenAndPromptly) {
   const std::string name = submit(1);
   grpc::ClientContext context;
@@ -294,6 +400,13 @@ TEST_F(ServiceTest, ASecondCoordinatorOnOneStateFolderIsRefusedWithTheHoldersPid
   const auto second = Coordinator::start(options_);
   EXPECT_TRUE(absl::IsAborted(second.status()));
   EXPECT_THAT(std::string(second.status().message()), ::testing::HasSubstr(std::to_string(getpid())));
+}
+
+TEST(StateLock, ADiskWithoutRoomForThePidIsNoReasonNotToStart) {
+  const qwen3::tests::TemporaryFolder folder("lock");
+  std::filesystem::create_symlink("/dev/full", folder.file("lock"));
+  const auto lock = StateLock::take(folder.path());
+  EXPECT_TRUE(lock.ok()) << lock.status();
 }
 
 TEST_F(ServiceTest, AnAddressThatIsNotLoopbackIsRefused) {

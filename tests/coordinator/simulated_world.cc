@@ -16,6 +16,7 @@ SimulatedWorld::SimulatedWorld() { restart_coordinator(); }
 
 void SimulatedWorld::restart_coordinator() {
   pending_.clear();
+  held_.clear();
   sessions_.clear();
   sent_.clear();
   StoredState state;
@@ -53,6 +54,17 @@ void SimulatedWorld::pass(absl::Duration time) {
   while (now < end) {
     now += absl::Milliseconds(100);
     controller_->tick(now);
+    settle();
+  }
+}
+
+void SimulatedWorld::pass_with_beats(absl::Duration time) {
+  WorkerMessage beat;
+  beat.mutable_beat();
+  const absl::Time end = now + time;
+  while (now < end) {
+    pass(absl::Milliseconds(100));
+    for (const auto& [worker, session] : sessions_) controller_->on_message(session, beat, now);
     settle();
   }
 }
@@ -204,6 +216,16 @@ void SimulatedWorld::prepare(const std::string& worker, const AttemptKey& key, i
   say(worker, message);
 }
 
+void SimulatedWorld::fail_to_prepare(const std::string& worker, const AttemptKey& key, int32_t rank, int64_t step,
+                                     const std::string& error) {
+  WorkerMessage message;
+  *message.mutable_prepared()->mutable_key() = key;
+  message.mutable_prepared()->set_rank(rank);
+  message.mutable_prepared()->mutable_checkpoint()->set_step(step);
+  message.mutable_prepared()->mutable_checkpoint()->set_error(error);
+  say(worker, message);
+}
+
 void SimulatedWorld::exit_by_signal(const std::string& worker, const AttemptKey& key, int32_t rank, int32_t signal,
                                     bool aborted) {
   WorkerMessage message;
@@ -289,7 +311,7 @@ void SimulatedWorld::apply(const Write& write) {
 
 void SimulatedWorld::commit_checkpoint(CheckpointParts parts,
                                        std::function<void(absl::StatusOr<CommittedCheckpoint>)> done) {
-  pending_.push_back([this, done = std::move(done)] {
+  (hold_manifests ? held_ : pending_).push_back([this, done = std::move(done)] {
     if (!manifest_status.ok()) {
       done(manifest_status);
     } else {
@@ -298,8 +320,31 @@ void SimulatedWorld::commit_checkpoint(CheckpointParts parts,
   });
 }
 
+void SimulatedWorld::release_manifests() {
+  hold_manifests = false;
+  for (auto& task : std::exchange(held_, {})) pending_.push_back(std::move(task));
+  settle();
+}
+
 void SimulatedWorld::remove_folders(std::vector<std::string> folders) {
   removed_folders.insert(removed_folders.end(), folders.begin(), folders.end());
+}
+
+int count(const std::vector<CoordinatorMessage>& messages, CoordinatorMessage::MessageCase kind) {
+  int n = 0;
+  for (const CoordinatorMessage& message : messages) n += message.message_case() == kind;
+  return n;
+}
+
+RunningJob::RunningJob(SimulatedWorld& world, const std::string& id) : name(world.submit(id, 2)) {
+  world.connect("a", 1);
+  world.connect("b", 1);
+  key = world.read_assign("a")->key();
+  world.accept("a", key);
+  world.accept("b", key);
+  world.step("a", key, 1);
+  world.read("a");
+  world.read("b");
 }
 
 }  // namespace qwen3::coordinator::testing

@@ -24,6 +24,8 @@ class SimulatedWorld final : public Effects {
   void settle();
   // Lets time pass in ticks of 0.1 s.
   void pass(absl::Duration time);
+  // The same, while every connected daemon beats.
+  void pass_with_beats(absl::Duration time);
 
   // Queues a job of `ranks`; returns its name.
   std::string submit(const std::string& id, int64_t ranks);
@@ -44,6 +46,8 @@ class SimulatedWorld final : public Effects {
   void decline(const std::string& worker, const internal::v1::AttemptKey& key);
   void step(const std::string& worker, const internal::v1::AttemptKey& key, int64_t step);
   void prepare(const std::string& worker, const internal::v1::AttemptKey& key, int32_t rank, int64_t step);
+  void fail_to_prepare(const std::string& worker, const internal::v1::AttemptKey& key, int32_t rank, int64_t step,
+                       const std::string& error);
   void exit_by_signal(const std::string& worker, const internal::v1::AttemptKey& key, int32_t rank, int32_t signal,
                       bool aborted = false);
   void exit_as_victim(const std::string& worker, const internal::v1::AttemptKey& key, int32_t rank);
@@ -72,6 +76,8 @@ class SimulatedWorld final : public Effects {
   int64_t keep_best = 0;                      // of the jobs that submit() makes
   std::vector<std::string> removed_folders;
   absl::Status manifest_status;  // of the next manifests
+  bool hold_manifests = false;   // the next ones are written when release_manifests() is called
+  void release_manifests();
 
   void send(int64_t session, const internal::v1::CoordinatorMessage& message) override;
   void close(int64_t session, const absl::Status& why) override;
@@ -88,10 +94,20 @@ class SimulatedWorld final : public Effects {
  private:
   void apply(const Write& write);
   std::unique_ptr<Controller> controller_;
-  std::deque<std::function<void()>> pending_;
+  std::deque<std::function<void()>> pending_, held_;
   int64_t next_session_ = 1;
   std::map<std::string, int64_t> sessions_;  // by worker
   std::map<int64_t, std::vector<internal::v1::CoordinatorMessage>> sent_;
+};
+
+int count(const std::vector<internal::v1::CoordinatorMessage>& messages,
+          internal::v1::CoordinatorMessage::MessageCase kind);
+
+// A job of two ranks on two workers, each with one slot, that has done its first step.
+struct RunningJob {
+  explicit RunningJob(SimulatedWorld& world, const std::string& id = "j");
+  std::string name;
+  internal::v1::AttemptKey key;
 };
 
 }  // namespace qwen3::coordinator::testing

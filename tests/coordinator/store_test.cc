@@ -130,6 +130,20 @@ TEST_F(StoreTest, AnUnfinishedTransactionLeavesNothing) {
   EXPECT_TRUE(absl::IsNotFound((*reader)->job("tenants/default/jobs/j2").status()));
 }
 
+TEST_F(StoreTest, OpeningWhatIsThereWritesNothing) {  // there may be no room
+  const auto first = open(path_);
+  auto watcher = Database::open(path_, Database::Mode::kReader);
+  ASSERT_TRUE(watcher.ok()) << watcher.status();
+  const auto commits = [&] {  // another number after each commit of another connection
+    Statement version = (*watcher)->prepare("PRAGMA data_version");
+    EXPECT_TRUE(version.step().value_or(false));
+    return version.integer(0);
+  };
+  const int64_t before = commits();
+  const auto second = open(path_);
+  EXPECT_EQ(commits(), before);
+}
+
 TEST_F(StoreTest, ANewerSchemaIsRefused) {
   { open(path_); }
   {

@@ -121,6 +121,7 @@ TEST(Tasks, TheLossOfItsRanksStartsATaskAgainFromItsBeginningWithinABudget) {
     world.report_progress("w", assign->key(), 5, 8);
     EXPECT_EQ(world.job(name).state(), v1::JOB_STATE_RUNNING);
     world.exit_by_signal("w", assign->key(), 0, 9);
+    world.pass(absl::Seconds(2));  // nothing, 1 s, 2 s
   }
   EXPECT_EQ(world.job(name).state(), v1::JOB_STATE_FAILED);
   EXPECT_EQ(world.job(name).failure().class_(), v1::FAILURE_CLASS_INFRA);
@@ -234,6 +235,7 @@ TEST(Tasks, ACheckpointThatWasPrunedDuringTheCheckIsNotPromised) {
   task.stored.mutable_job()->set_name(operation_name("e"));
   task.stored.mutable_task()->mutable_evaluation();
   task.stored.mutable_task()->set_checkpoint(job.checkpoint(10));
+  task.stored.mutable_task()->mutable_source()->set_native(TrainingJob::folder(10));
   absl::Status answer;
   world.controller().create(std::move(task), world.now,
                             [&](const absl::StatusOr<CreatedJob>& created) { answer = created.status(); });

@@ -11,9 +11,11 @@
 #include <memory>
 #include <mutex>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 
 #include "tests/data/scene.h"
+#include "tests/full_disk.h"
 
 namespace qwen3::data {
 namespace {
@@ -63,6 +65,23 @@ TEST(TokenCache, AFileThatWasCutShortIsMadeAgain) {
     std::filesystem::resize_file(file, kept);
     EXPECT_EQ(all_ids(*open(scene.options(1)).train), ids);
     EXPECT_EQ(std::filesystem::file_size(file), size);
+  }
+}
+
+// Of the system, not of the text: the rank's boundary tells them apart. The second text fits into the buffers of stdio.
+TEST(TokenCache, AFullDiskIsAnErrorOfTheSystem) {
+  for (const size_t bytes : {100'000, 1500}) {
+    Scene scene;
+    scene.write("a.txt", std::string(bytes, 'a'));
+    const qwen3::tests::FullDisk full(/*bytes=*/1024);
+    try {
+      open(scene.options(2));
+      ADD_FAILURE() << bytes << " bytes were tokenised onto a full disk";
+    } catch (const std::system_error& e) {
+      EXPECT_EQ(e.code(), std::errc::file_too_large);
+    } catch (const std::exception& e) {
+      ADD_FAILURE() << bytes << " bytes: " << e.what();
+    }
   }
 }
 

@@ -351,5 +351,16 @@ TEST(Trace, HasEveryPartOfAStepNestedAndChangesNoBit) {
   }
 }
 
+TEST(Trace, OneThatCannotBeWrittenEndsNoRun) {
+  const tests::TemporaryFolder folder("trace");
+  std::ofstream(folder.file("profile_traces")) << "a file where the traces' folder should be";
+  Timeline timeline;
+  rank::Profiler profiler({.enable = true, .freq = 1, .active = 1}, folder.path(), /*rank=*/0, timeline, /*units=*/{});
+  for (int64_t step = 1; step <= 2; ++step) {
+    profiler.before_step(step);
+    EXPECT_NO_THROW(profiler.after_step(step));
+  }
+}
+
 }  // namespace
 }  // namespace qwen3::testing

@@ -2,11 +2,15 @@
 #include "parallel/collectives.h"
 
 #include <ATen/ATen.h>
+#include <c10/util/Exception.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <functional>
+#include <system_error>
 
+#include "parallel/process_group.h"
 #include "tests/ranks/run_ranks.h"
 
 namespace qwen3::testing {
@@ -123,6 +127,19 @@ TEST(Collectives, AWrongShapeOrDtypeIsTheRanksOwnErrorAndTheGroupGoesOn) {
     expect_own_error([&] { return start_broadcast(at::ones({2}), /*root=*/2, axis); });
     EXPECT_TRUE(at::equal(all_reduce_sum(at::ones({3}), axis), at::full({3}, 2, at::kFloat)));
   });
+}
+
+// The address that rank 1 left is one that nobody listens at any more. Gloo throws a plain std::runtime_error.
+TEST(Groups, APeerThatDiedWhileAllConnectIsALostPeer) {
+  const auto store = parallel::Rendezvous::in_process();
+  const parallel::GroupOptions options{.timeout = std::chrono::seconds(1)};
+  EXPECT_THROW(parallel::make_group(*store, "late", /*rank=*/1, /*size=*/2, options), c10::DistError);
+  EXPECT_THROW(parallel::make_group(*store, "late", /*rank=*/0, /*size=*/2, options), c10::DistError);
+}
+
+TEST(Groups, AnInterfaceThatThisHostDoesNotHaveIsAnErrorOfTheSystem) {
+  const auto store = parallel::Rendezvous::in_process();
+  EXPECT_THROW(parallel::make_group(*store, "g", /*rank=*/0, /*size=*/2, {.interface = "nosuch0"}), std::system_error);
 }
 
 }  // namespace

@@ -45,7 +45,7 @@ class GangLink : public rank::StandaloneLink {
     progress_reports.push_back(std::to_string(done) + " of " + std::to_string(total) + " " + unit);
   }
   void prepared(const internal::v1::PreparedCheckpoint& checkpoint) override { commits_.prepared(checkpoint); }
-  int64_t committed_step() override { return commits_.newest(); }
+  bool settled(int64_t step) override { return commits_.newest() >= step; }
   void wait_committed(int64_t step) override { commits_.wait(step); }
   void finished(const internal::v1::RunFinished& finished) override { result = finished; }
   std::future<int> port() { return ready_.get_future(); }

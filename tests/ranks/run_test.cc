@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <string>
 
@@ -100,6 +101,19 @@ TEST_F(WholeRun, EveryNthReportHasTheDigestOfTheStateThatACheckpointOfTheStepHas
   EXPECT_EQ(link.digests(), wanted);
   EXPECT_NE(wanted.at(2), wanted.at(4));
   EXPECT_EQ(link.result().result().state_digest(), wanted.at(4));
+}
+
+TEST_F(WholeRun, TwoSavesThatFailDoNotEndTheSaving) {
+  v1::JobSpec& spec = *assignment_.mutable_spec();
+  spec.mutable_training()->set_steps(4);
+  spec.clear_lr_scheduler();
+  spec.mutable_checkpoint()->set_interval(1);
+  spec::config::fill_defaults(spec);
+  for (const char* step : {"1", "2"}) {  // no folder can be made where a file is
+    std::ofstream(assignment_.checkpoint_folder() + "/step-" + step + ".attempt-1") << "in the way";
+  }
+  run();
+  EXPECT_TRUE(std::filesystem::exists(assignment_.checkpoint_folder() + "/step-3.attempt-1/manifest.json"));
 }
 
 }  // namespace

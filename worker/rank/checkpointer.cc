@@ -12,6 +12,7 @@
 #include "checkpoint/model_json.h"
 #include "checkpoint/reader.h"
 #include "checkpoint/safetensors.h"
+#include "worker/rank/status_error.h"
 #include "worker/rank/training_state.h"
 
 namespace qwen3::rank {
@@ -119,13 +120,12 @@ void Checkpointer::save(const checkpoint::RunState& state, bool last) {
     std::error_code error;
     std::filesystem::create_directories(folder, error);
     absl::Status status;
-    if (error) status = absl::InternalError("cannot make " + folder + ": " + error.message());
+    if (error) status = absl::ErrnoToStatus(error.value(), "cannot make " + folder);
     if (status.ok() && !snapshot->items.empty()) status = write(*snapshot, folder, file, part);
     snapshot->items.clear();
     if (!status.ok()) {
-      const std::string reason(status.message());
-      if (last) throw std::runtime_error("the last checkpoint could not be written: " + reason);
-      skipped_(part.run.step, reason);
+      if (last) throw StatusError("the last checkpoint could not be written", status);
+      skipped_(part.run.step, std::string(status.message()));
       return;
     }
     internal::v1::PreparedCheckpoint message;
@@ -147,8 +147,13 @@ void Checkpointer::save(const checkpoint::RunState& state, bool last) {
 checkpoint::RunState Checkpointer::restore(const std::string& folder, const Wanted& wanted) {
   c10::NoGradGuard no_grad;
   const auto fail = [&](const std::string& what) { throw std::runtime_error("checkpoint " + folder + ": " + what); };
+  // It was committed: what is not there any more was not misspelt but lost.
+  const auto check = [&](const absl::Status& status) {
+    if (absl::IsNotFound(status)) throw StatusError("checkpoint " + folder, absl::DataLossError(status.message()));
+    if (!status.ok()) throw StatusError("checkpoint " + folder, status);
+  };
   auto reader = checkpoint::Reader::open(folder);
-  if (!reader.ok()) fail(std::string(reader.status().message()));
+  check(reader.status());
   const checkpoint::Manifest& manifest = reader->manifest();
   // `box` of tensor `name` into `values`.
   const auto read = [&](const std::string& name, const std::vector<int64_t>& shape, const spec::Box& box,
@@ -160,9 +165,7 @@ checkpoint::RunState Checkpointer::restore(const std::string& folder, const Want
     }
     if (box.empty()) return;
     if (record->second.dtype != dtype_of(values)) fail(name + " has another dtype than the run's state");
-    const absl::Status status =
-        reader->read_box(name, box, {static_cast<std::byte*>(values.mutable_data_ptr()), values.nbytes()});
-    if (!status.ok()) fail(std::string(status.message()));
+    check(reader->read_box(name, box, {static_cast<std::byte*>(values.mutable_data_ptr()), values.nbytes()}));
   };
   for (const parallel::ShardedTensor* tensor : model_.tensors()) {
     for (const StatePart& state : kStateParts) {

@@ -50,6 +50,9 @@ void DaemonLink::read_loop() {
       control_ = message.control();
     }
     if (message.has_committed_step()) committed_step_ = std::max(committed_step_, message.committed_step());
+    if (message.has_prepared_ack_step() && message.prepared_ack_step() > committed_step_) {
+      given_up_.insert(message.prepared_ack_step());  // of a commit we would have heard before
+    }
     changed_.notify_all();
   }
   const std::lock_guard lock(mutex_);
@@ -113,9 +116,9 @@ void DaemonLink::skipped(int64_t step, const std::string& reason) {
   send(message);
 }
 
-int64_t DaemonLink::committed_step() {
+bool DaemonLink::settled(int64_t step) {
   const std::lock_guard lock(mutex_);
-  return committed_step_;
+  return step <= committed_step_ || given_up_.contains(step);
 }
 
 void DaemonLink::wait_committed(int64_t step) {

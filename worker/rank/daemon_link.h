@@ -2,6 +2,7 @@
 #pragma once
 #include <condition_variable>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -25,7 +26,7 @@ class DaemonLink : public Link {
   void progress(int64_t done, int64_t total, const std::string& unit) override;
   void prepared(const internal::v1::PreparedCheckpoint& checkpoint) override;
   void skipped(int64_t step, const std::string& reason) override;
-  int64_t committed_step() override;
+  bool settled(int64_t step) override;
   void wait_committed(int64_t step) override;
   void finished(const internal::v1::RunFinished& result) override;
   void failed(const internal::v1::RankFailed& failure) override;
@@ -42,6 +43,7 @@ class DaemonLink : public Link {
   internal::v1::RankControl control_;
   TraceOrder trace_;
   int64_t committed_step_ = 0;
+  std::set<int64_t> given_up_;  // steps
   bool closing_ = false;
   std::thread reader_;
 };

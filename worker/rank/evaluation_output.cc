@@ -1,20 +1,21 @@
 #include "worker/rank/evaluation_output.h"
 
 #include <ATen/ATen.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <filesystem>
-#include <stdexcept>
 #include <unordered_map>
 
 #include "checkpoint/hf/names.h"
 #include "parallel/collectives.h"
+#include "worker/rank/status_error.h"
 
 namespace qwen3::rank {
 namespace {
 
 void check(const absl::Status& status) {
-  if (!status.ok()) throw std::runtime_error(std::string(status.message()));
+  if (!status.ok()) throw StatusError("evaluation output", status);
 }
 
 checkpoint::Dtype dtype_of(bool wide) { return wide ? checkpoint::Dtype::kFloat64 : checkpoint::Dtype::kFloat32; }
@@ -23,7 +24,8 @@ checkpoint::Dtype dtype_of(bool wide) { return wide ? checkpoint::Dtype::kFloat6
 void agree(const absl::Status& mine, const parallel::DeviceMesh& mesh) {
   const int64_t failed = parallel::all_reduce_sum({mine.ok() ? 0 : 1}, mesh.world())[0];
   check(mine);
-  if (failed > 0) throw std::runtime_error("another rank could not write its part; its own message says why");
+  // As a victim: whose fault it is says the rank that failed.
+  if (failed > 0) C10_THROW_ERROR(DistBackendError, "another rank could not write its part; its own message says why");
 }
 
 }  // namespace
@@ -40,7 +42,7 @@ SharedOutput::SharedOutput(const std::string& path, const std::string& tag,
   if (mesh.rank() == 0) {
     std::error_code error;
     std::filesystem::create_directories(checkpoint::folder_of(path), error);
-    status = error ? absl::InternalError("cannot make the folder of " + path + ": " + error.message())
+    status = error ? absl::ErrnoToStatus(error.value(), "cannot make the folder of " + path)
                    : take(checkpoint::SharedSafetensors::create(path, tag, tensors));
   }
   agree(status, mesh);

@@ -1,6 +1,6 @@
 // What a rank says and hears while it runs. In the service the other end is the daemon (daemon_link.h); standalone it
-// is the terminal (standalone_link.h). All calls come from the training thread but prepared() and skipped(), which may
-// also come from the checkpoint writer's.
+// is the terminal (standalone_link.h). All calls come from the training thread but prepared(), which may also come from
+// the checkpoint writer's.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -26,10 +26,13 @@ class Link {
   virtual void step_done(int64_t step, const StepMetrics* metrics) = 0;
   // How far a task (not a training run) is; `unit` is "microbatches" or "bytes". From its rank 0.
   virtual void progress(int64_t done, int64_t total, const std::string& unit) = 0;
+  // This rank's part is on disk or, with an error, could not be written.
   virtual void prepared(const internal::v1::PreparedCheckpoint& checkpoint) = 0;
+  // No rank begins the save of `step`.
   virtual void skipped(int64_t step, const std::string& reason) = 0;
-  // Newest step known to be committed; 0: none.
-  virtual int64_t committed_step() = 0;
+  // Whether the checkpoint of `step` waits for nothing any more: it is committed, or given up because a rank could not
+  // write its part.
+  virtual bool settled(int64_t step) = 0;
   // Waits until the checkpoint of `step` is committed, however long that takes.
   virtual void wait_committed(int64_t step) = 0;
   virtual void finished(const internal::v1::RunFinished& result) = 0;

@@ -1,6 +1,7 @@
 #include "worker/rank/profiler.h"
 
 #include <cstdio>
+#include <stdexcept>
 #include <utility>
 
 #include "worker/rank/trace_file.h"
@@ -44,9 +45,14 @@ void Profiler::order(int64_t step, const TraceOrder& order) {
 void Profiler::finish() {
   if (!open_) return;
   const std::string path = open_->folder + "/rank" + std::to_string(rank_) + "_trace.json";
-  write_trace(path, rank_, timeline_, timeline_.take_spans(), units_);
+  std::string outcome = path;
+  try {
+    write_trace(path, rank_, timeline_, timeline_.take_spans(), units_);
+  } catch (const std::runtime_error& e) {
+    outcome = std::string("not written: ") + e.what();
+  }
   std::printf("trace of steps %lld to %lld: %s\n", static_cast<long long>(open_->first),
-              static_cast<long long>(open_->last), path.c_str());
+              static_cast<long long>(open_->last), outcome.c_str());
   std::fflush(stdout);
   open_.reset();
 }

@@ -1,4 +1,5 @@
-// Decides of which steps a trace is kept, and writes it: by [profiling] every so many steps, or when it is ordered.
+// Decides of which steps a trace is kept, and writes it: by [profiling] every so many steps, or when it is ordered. A
+// trace that cannot be written is said to be lost and ends no run.
 #pragma once
 #include <cstdint>
 #include <optional>

@@ -20,6 +20,7 @@
 #include "worker/rank/data/dataset.h"
 #include "worker/rank/profiler.h"
 #include "worker/rank/rendezvous.h"
+#include "worker/rank/status_error.h"
 #include "worker/rank/trainer.h"
 #include "worker/rank/training_state.h"
 #include "worker/rank/weights.h"
@@ -28,7 +29,7 @@
 namespace qwen3::rank {
 namespace {
 
-constexpr int kMostWaitingCheckpoints = 2;  // prepared, not yet committed
+constexpr int kMostWaitingCheckpoints = 2;  // being written or prepared, neither committed nor given up
 
 data::Splits open_data(const spec::RunSpec& run, const spec::config::Environment& environment) {
   data::OpenOptions options;
@@ -81,7 +82,12 @@ class Run {
             spec_, mesh_, trainer_.model(),
             {assignment.checkpoint_folder(), assignment.attempt(), json_of(assignment.spec())},
             [this](const internal::v1::PreparedCheckpoint& checkpoint) { link_.prepared(checkpoint); },
-            [this](int64_t step, const std::string& reason) { link_.skipped(step, reason); }),
+            [this](int64_t step, const std::string& reason) {  // the other ranks' parts are of no use any more
+              internal::v1::PreparedCheckpoint failed;
+              failed.set_step(step);
+              failed.set_error(reason);
+              link_.prepared(failed);
+            }),
         profiler_(spec_.profiling, assignment.checkpoint_folder(), mesh_.rank(), mesh_.instruments().timeline,
                   trainer_.unit_names()) {}
 
@@ -164,7 +170,7 @@ class Run {
   Orders orders_for(int64_t step) {
     if (mesh_.rank() != 0) return {};
     int waiting = 0;
-    for (int64_t saved : saved_steps_) waiting += saved > link_.committed_step() ? 1 : 0;
+    for (int64_t saved : saved_steps_) waiting += link_.settled(saved) ? 0 : 1;
     return {link_.word_for(step), waiting >= kMostWaitingCheckpoints, link_.take_trace()};
   }
 
@@ -207,7 +213,7 @@ class Run {
     if (last_saved_ != state_.step) return;
 
     auto reader = checkpoint::Reader::open(committed_folder());
-    if (!reader.ok()) throw std::runtime_error(std::string(reader.status().message()));
+    if (!reader.ok()) throw StatusError("the last checkpoint", reader.status());
     result.set_state_digest(reader->manifest().state_digest);
     if (!spec_.checkpoint.last_save_in_hf || stopped_) return;
     const std::string folder = assignment_.checkpoint_folder() + "/hf";
@@ -215,7 +221,7 @@ class Run {
         *reader, spec_.model,
         {.dtype = spec_.checkpoint.export_dtype, .tokenizer = spec_.data.tokenizer, .assets = spec_.init_hf_folder},
         folder);
-    if (!status.ok()) throw std::runtime_error("Hugging Face export: " + std::string(status.message()));
+    if (!status.ok()) throw StatusError("Hugging Face export", status);
     finished.set_hf_export(folder);
   }
 

@@ -35,6 +35,10 @@ void StandaloneLink::progress(int64_t done, int64_t total, const std::string& un
 }
 
 void StandaloneLink::prepared(const internal::v1::PreparedCheckpoint& checkpoint) {
+  if (!checkpoint.error().empty()) {
+    settled_step_ = checkpoint.step();
+    return skipped(checkpoint.step(), checkpoint.error());
+  }
   const auto part = checkpoint::from_json(checkpoint.manifest_part());
   if (!part.ok()) throw std::runtime_error(std::string(part.status().message()));
   const auto manifest = checkpoint::merge({*part});
@@ -42,6 +46,7 @@ void StandaloneLink::prepared(const internal::v1::PreparedCheckpoint& checkpoint
   const absl::Status status = checkpoint::write_manifest(checkpoint.folder(), *manifest);
   if (!status.ok()) throw std::runtime_error(std::string(status.message()));
   committed_step_ = checkpoint.step();
+  settled_step_ = checkpoint.step();
   std::printf("checkpoint of step %lld: %s\n", static_cast<long long>(checkpoint.step()), checkpoint.folder().c_str());
 }
 

@@ -16,13 +16,14 @@ class StandaloneLink : public Link {
   void progress(int64_t done, int64_t total, const std::string& unit) override;
   void prepared(const internal::v1::PreparedCheckpoint& checkpoint) override;
   void skipped(int64_t step, const std::string& reason) override;
-  int64_t committed_step() override { return committed_step_; }
+  bool settled(int64_t step) override { return step <= settled_step_; }
   void wait_committed(int64_t step) override;
   void finished(const internal::v1::RunFinished& result) override;
   void failed(const internal::v1::RankFailed& failure) override;
 
  private:
-  std::atomic<int64_t> committed_step_ = 0;  // set by the writing thread
+  std::atomic<int64_t> committed_step_ = 0;  // set by the writing thread, like the next
+  std::atomic<int64_t> settled_step_ = 0;    // newest one that was committed or could not be written
 };
 
 }  // namespace qwen3::rank

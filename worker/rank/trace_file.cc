@@ -5,6 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <system_error>
 
 namespace qwen3::rank {
 namespace {
@@ -102,7 +103,11 @@ void write_trace(const std::string& path, int64_t rank, const Timeline& timeline
   std::ofstream file(temporary);
   file << trace.dump() << '\n';
   file.close();
-  if (!file) throw std::runtime_error("cannot write " + temporary);
+  if (!file) {
+    std::error_code ignored;
+    std::filesystem::remove(temporary, ignored);  // half a trace only fills the disk further
+    throw std::runtime_error("cannot write " + temporary);
+  }
   std::filesystem::rename(temporary, path);
 }
 

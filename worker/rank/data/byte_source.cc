@@ -6,8 +6,8 @@
 #include <zstd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <stdexcept>
+#include <system_error>
 #include <vector>
 
 namespace qwen3::data {
@@ -17,10 +17,15 @@ namespace {
   throw std::runtime_error("data file " + path + ": " + what);
 }
 
+// For what the system refused: errno says why.
+[[noreturn]] void fail(const std::string& path) {
+  throw std::system_error(errno, std::generic_category(), "data file " + path);
+}
+
 class PlainFile final : public ByteSource {
  public:
   explicit PlainFile(const std::string& path) : path_(path), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    if (file_ < 0) fail(path_, std::strerror(errno));
+    if (file_ < 0) fail(path_);
   }
   ~PlainFile() override { ::close(file_); }
 
@@ -29,7 +34,7 @@ class PlainFile final : public ByteSource {
     do {
       got = ::read(file_, to, size);
     } while (got < 0 && errno == EINTR);
-    if (got < 0) fail(path_, std::strerror(errno));
+    if (got < 0) fail(path_);
     consumed_ += got;
     return static_cast<std::size_t>(got);
   }
@@ -44,7 +49,7 @@ class PlainFile final : public ByteSource {
 class GzipFile final : public ByteSource {
  public:
   explicit GzipFile(const std::string& path) : path_(path), file_(gzopen(path.c_str(), "rbe")) {
-    if (!file_) fail(path_, std::strerror(errno));
+    if (!file_) fail(path_);
     gzbuffer(file_, 256 << 10);
   }
   ~GzipFile() override { gzclose(file_); }
@@ -53,6 +58,7 @@ class GzipFile final : public ByteSource {
     const int got = gzread(file_, to, static_cast<unsigned>(std::min<std::size_t>(size, 1 << 30)));
     int code = Z_OK;
     const char* message = gzerror(file_, &code);
+    if (got < 0 && code == Z_ERRNO) fail(path_);
     if (got < 0 || (got == 0 && code != Z_OK && code != Z_STREAM_END)) {
       fail(path_, code == Z_BUF_ERROR ? "the gzip data end too early" : std::string("not valid gzip: ") + message);
     }

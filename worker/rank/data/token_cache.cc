@@ -8,10 +8,10 @@
 
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -46,13 +46,14 @@ class Hasher {
 
 std::string digest_of_content(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) throw std::runtime_error("data file " + path + ": " + std::strerror(errno));
+  if (!file) throw std::system_error(errno, std::generic_category(), "data file " + path);
   std::vector<char> buffer(4 << 20);
   Hasher hasher;
   while (file) {
     file.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
     hasher.add({buffer.data(), static_cast<std::size_t>(file.gcount())});
   }
+  if (file.bad()) throw std::system_error(errno, std::generic_category(), "data file " + path);
   return hasher.hex();
 }
 
@@ -73,7 +74,8 @@ std::string digest_of_file(const TextFile& file, const std::string& cache_folder
   digest = digest_of_content(file.path);
   const std::string temporary = memo + ".tmp." + std::to_string(::getpid());
   std::ofstream(temporary) << digest << '\n';
-  std::filesystem::rename(temporary, memo);
+  std::error_code ignored;  // without the memo it is hashed again, that is all
+  std::filesystem::rename(temporary, memo, ignored);
   return digest;
 }
 
@@ -99,7 +101,7 @@ class LockFile {
  public:
   explicit LockFile(const std::string& path)
       : path_(path), file_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
-    if (file_ < 0) throw std::runtime_error("lock file " + path_ + ": " + std::strerror(errno));
+    if (file_ < 0) throw std::system_error(errno, std::generic_category(), "lock file " + path_);
   }
   ~LockFile() { ::close(file_); }
   LockFile(const LockFile&) = delete;
@@ -108,7 +110,7 @@ class LockFile {
   bool try_lock() {
     if (::flock(file_, LOCK_EX | LOCK_NB) == 0) return true;
     if (errno != EWOULDBLOCK && errno != EINTR) {
-      throw std::runtime_error("lock file " + path_ + ": " + std::strerror(errno));
+      throw std::system_error(errno, std::generic_category(), "lock file " + path_);
     }
     return false;
   }
@@ -184,7 +186,7 @@ std::shared_ptr<const TokenFile> open_token_file(const OpenOptions& options, con
   const std::vector<TextFile> files = list_text_files(options.data.path);
   std::error_code error;
   std::filesystem::create_directories(options.cache_folder, error);
-  if (error) throw std::runtime_error("data cache " + options.cache_folder + ": " + error.message());
+  if (error) throw std::system_error(error, "data cache " + options.cache_folder);
   const std::string stem =
       options.cache_folder + "/" + key_of(files, line_keys(options), tokenizer.digest(), options.cache_folder);
   const std::string path = stem + ".tokens";

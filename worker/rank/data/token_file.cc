@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 #include <stdexcept>
+#include <system_error>
 #include <vector>
 
 namespace qwen3::data {
@@ -21,11 +22,22 @@ std::runtime_error token_file_error(const std::string& path, const std::string& 
   return std::runtime_error("token file " + path + ": " + what);
 }
 
+// For what the system refused: errno says why.
+std::system_error system_error(const std::string& path, const char* what) {
+  return {errno, std::generic_category(), "token file " + path + ": " + what};
+}
+
+// Back to the start, with all that was written in the file: rewind() alone would hide that it does not fit.
+void flush_and_rewind(std::FILE* file, const std::string& path) {
+  if (std::fflush(file) != 0) throw system_error(path, "cannot write");
+  std::rewind(file);
+}
+
 std::FILE* unnamed_file(const std::string& beside) {
   const std::string folder = std::filesystem::path(beside).parent_path();
   const int unnamed = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   std::FILE* file = unnamed >= 0 ? ::fdopen(unnamed, "w+b") : std::tmpfile();
-  if (!file) throw token_file_error(beside, std::string("no temporary file: ") + std::strerror(errno));
+  if (!file) throw system_error(beside, "no temporary file");
   return file;
 }
 
@@ -37,7 +49,7 @@ TokenFileWriter::TokenFileWriter(const std::string& path, int64_t vocab)
   header_.version = kTokenFileVersion;
   header_.token_bytes = vocab <= 65536 ? 2 : 4;
   file_ = std::fopen(temporary_.c_str(), "wbe");
-  if (!file_) throw token_file_error(temporary_, std::strerror(errno));
+  if (!file_) throw system_error(temporary_, "cannot create");
   for (std::FILE** list : {&ends_, &responses_}) *list = unnamed_file(path);
   write(file_, &header_, sizeof(header_));
 }
@@ -52,9 +64,7 @@ TokenFileWriter::~TokenFileWriter() {
 }
 
 void TokenFileWriter::write(std::FILE* file, const void* data, std::size_t bytes) {
-  if (std::fwrite(data, 1, bytes, file) != bytes) {
-    throw token_file_error(temporary_, std::string("cannot write: ") + std::strerror(errno));
-  }
+  if (std::fwrite(data, 1, bytes, file) != bytes) throw system_error(temporary_, "cannot write");
 }
 
 void TokenFileWriter::append(std::span<const int32_t> ids) {
@@ -83,15 +93,15 @@ void TokenFileWriter::finish() {
   write(file_, padding, header_.documents_offset - end);
   std::vector<char> buffer(1 << 20);
   for (std::FILE* list : {ends_, responses_}) {
-    std::rewind(list);
+    flush_and_rewind(list, temporary_);
     for (std::size_t got; (got = std::fread(buffer.data(), 1, buffer.size(), list)) > 0;) {
       write(file_, buffer.data(), got);
     }
   }
-  std::rewind(file_);
+  flush_and_rewind(file_, temporary_);
   write(file_, &header_, sizeof(header_));
   if (std::fflush(file_) != 0 || ::fsync(::fileno(file_)) != 0 || std::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    throw token_file_error(path_, std::string("cannot write: ") + std::strerror(errno));
+    throw system_error(path_, "cannot write");
   }
   std::fclose(file_);
   file_ = nullptr;
@@ -99,7 +109,7 @@ void TokenFileWriter::finish() {
 
 TokenFile::TokenFile(const std::string& path) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) throw token_file_error(path, std::strerror(errno));
+  if (file < 0) throw system_error(path, "cannot open");
   struct stat info {};
   if (::fstat(file, &info) == 0) mapped_bytes_ = static_cast<std::size_t>(info.st_size);
   void* data = mapped_bytes_ < sizeof(TokenFileHeader) ? MAP_FAILED

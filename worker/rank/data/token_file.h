@@ -23,7 +23,7 @@ struct TokenFileHeader {
   uint64_t has_responses;     // 1: after those another `documents` uint64: index of the response's first token
 };
 
-// Writes a token file under a temporary name; finish() gives it its name. All methods throw std::runtime_error.
+// Writes a token file under a temporary name; finish() gives it its name. All methods throw std::system_error.
 class TokenFileWriter {
  public:
   // `vocab` decides the width of a token.
@@ -53,7 +53,8 @@ class TokenFileWriter {
 // A mapped token file; may be shared by threads.
 class TokenFile {
  public:
-  // Throws std::runtime_error if the file is not a whole token file of this version.
+  // Throws std::runtime_error if the file is not a whole token file of this version, std::system_error if it cannot be
+  // opened.
   explicit TokenFile(const std::string& path);
   ~TokenFile();
   TokenFile(const TokenFile&) = delete;
