@@ -50,8 +50,8 @@ c10::intrusive_ptr<c10d::Backend> make_gloo_backend(c10::intrusive_ptr<c10d::Sto
     throw std::system_error(std::make_error_code(std::errc::address_not_available), who + ": " + reason(e));
   }
   try {
-    return c10::make_intrusive<c10d::ProcessGroupGloo>(std::move(store), static_cast<int>(rank),
-                                                       static_cast<int>(size), std::move(gloo));
+    return c10::make_intrusive<c10d::ProcessGroupGloo>(std::move(store), static_cast<int>(rank), static_cast<int>(size),
+                                                       std::move(gloo));
   } catch (const std::exception& e) {
     C10_THROW_ERROR(DistBackendError, who + ": a peer is lost while all connect: " + reason(e));
   }

@@ -16,6 +16,7 @@ namespace {
 constexpr int64_t kMaxDegree = 1 << 16;
 constexpr int64_t kMaxBatch = 1 << 24;
 constexpr int64_t kMaxSteps = int64_t{1} << 40;
+constexpr int64_t kFloatsPerCacheLine = 16;
 
 bool power_of_two(int64_t value) { return value > 0 && std::has_single_bit(static_cast<uint64_t>(value)); }
 
@@ -294,6 +295,14 @@ class Checker {
       // An expert's gradients of the k-th microbatches of all its sources are one sum; it cannot be taken apart again.
       report("parallelism.fsdp_reduce", "debug.ordered with expert_parallel_degree ", run_.mesh.ep,
              " needs gradients to be added after every microbatch: set parallelism.fsdp_reduce to \"microbatch\"");
+    }
+    // The last bits of a product depend on where its operands' rows begin in a cache line, and an expert's rows begin
+    // elsewhere among those of other sources.
+    const ModelShape& m = run_.model;
+    if (run_.mesh.ep > 1 && (m.dim % kFloatsPerCacheLine != 0 || m.expert_hidden % kFloatsPerCacheLine != 0)) {
+      report("parallelism.expert_parallel_degree", "debug.ordered with expert_parallel_degree ", run_.mesh.ep,
+             " needs a model whose hidden size and experts' hidden size are multiples of ", kFloatsPerCacheLine,
+             "; they are ", m.dim, " and ", m.expert_hidden);
     }
     if (run_.threads_per_rank > 1) {
       report("resources.threads_per_rank", "resources.threads_per_rank is ", run_.threads_per_rank,

@@ -52,7 +52,7 @@ class CheckpointFilesTest : public ::testing::Test {
     record.shape = {1};
     record.slices = {{.file = "rank-0.safetensors", .key = "model.w", .box = {.begin = {0}, .shape = {1}}}};
     record.digest = checkpoint::digest_slice(bytes, 4, 0);
-    part.files["rank-0.safetensors"] = {written->size_bytes, written->xxh3_128};
+    part.files["rank-0.safetensors"] = *written;
     parts.parts.emplace_back().set_manifest_part(checkpoint::to_json(part));
     return parts;
   }

@@ -39,6 +39,7 @@ spec::ModelShape tiny_mixture(int64_t experts) {
   spec::ModelShape model = checkpoint::testing::tiny_moe();
   model.experts = experts;
   model.vocab = 2048;
+  model.dim = model.expert_hidden = 16;
   return model;
 }
 
@@ -137,6 +138,8 @@ TEST(EngineService, AnExpertParallelJobEndsWithTheBitsOfOneRank) {
   for (size_t i = 0; i < whole.size(); ++i) {
     EXPECT_TRUE(cut[i].split().wait_seconds().contains("ep"));
     EXPECT_EQ(cut[i].loss_hex(), whole[i].loss_hex());
+    EXPECT_EQ(cut[i].grad_norm(), whole[i].grad_norm()) << i;
+    EXPECT_EQ(cut[i].moe().aux_loss(), whole[i].moe().aux_loss()) << i;
   }
 }
 

@@ -144,6 +144,13 @@ TEST(Rules, OrderedModeNeedsAPowerOfTwoOfExpertRanks) {
   run.mesh.ep = 3;
   EXPECT_THAT(sentences(run),
               Contains("parallelism.expert_parallel_degree is 3, but debug.ordered needs a power of two"));
+  run.mesh.ep = 2;
+  EXPECT_THAT(fields(run), Not(Contains("parallelism.expert_parallel_degree")));
+  run.model.dim = 24;
+  EXPECT_THAT(sentences(run),
+              Contains("debug.ordered with expert_parallel_degree 2 needs a model whose hidden size and "
+                       "experts' hidden size are multiples of 16; they are 24 and " +
+                       std::to_string(run.model.expert_hidden)));
 }
 
 // debugmodel: 16 heads and 8 key-value heads, 3072 hidden features, 2048 words.
