@@ -244,6 +244,9 @@ class Controller {
 };
 
 internal::v1::AttemptKey key_of(const internal::v1::StoredAttempt& attempt);
+// What the attempt's daemons are told: where its ranks meet; that rank 0 is to stop at its next step.
+internal::v1::CoordinatorMessage store_address_of(const internal::v1::StoredAttempt& attempt);
+internal::v1::CoordinatorMessage stop_of(const internal::v1::StoredAttempt& attempt);
 google::protobuf::Timestamp to_timestamp(absl::Time time);
 absl::Status with_reason(absl::Status status, const std::string& reason);
 

@@ -11,6 +11,20 @@ namespace qwen3::coordinator {
 
 using internal::v1::CoordinatorMessage;
 
+CoordinatorMessage store_address_of(const internal::v1::StoredAttempt& attempt) {
+  CoordinatorMessage message;
+  *message.mutable_store_address()->mutable_key() = key_of(attempt);
+  message.mutable_store_address()->set_address(attempt.store_address());
+  return message;
+}
+
+CoordinatorMessage stop_of(const internal::v1::StoredAttempt& attempt) {
+  CoordinatorMessage message;
+  *message.mutable_control()->mutable_key() = key_of(attempt);
+  message.mutable_control()->mutable_control()->set_word(internal::v1::RANK_WORD_STOP);
+  return message;
+}
+
 int64_t Controller::world_size(const JobRun& job) const { return job.stored.job().plan().world_size(); }
 
 void Controller::start_attempt(JobRun& job, const std::vector<Place>& places, absl::Time now) {
@@ -102,12 +116,8 @@ void Controller::assign(const JobRun& job, const std::string& worker) {
 void Controller::mark_accepted(JobRun& job, const std::string& worker, absl::Time now) {
   AttemptRun& attempt = *job.attempt;
   attempt.accepted.insert(worker);
-  if (!attempt.stored.store_address().empty()) {  // before it had ranks there was nobody to tell it
-    CoordinatorMessage message;
-    *message.mutable_store_address()->mutable_key() = key_of(attempt.stored);
-    message.mutable_store_address()->set_address(attempt.stored.store_address());
-    send_to(worker, message);
-  }
+  // Before it had ranks there was nobody to tell it.
+  if (!attempt.stored.store_address().empty()) send_to(worker, store_address_of(attempt.stored));
   const v1::JobState state = job.stored.job().state();
   if (attempt.accepted.size() < attempt.parts.size()) return;
   attempt.assign_deadline = absl::InfiniteFuture();
@@ -188,10 +198,7 @@ void Controller::abort(JobRun& job, const std::string& reason, absl::Time now) {
 void Controller::stop_ranks(JobRun& job, bool at_a_step, absl::Time now) {
   AttemptRun& attempt = *job.attempt;
   if (!at_a_step || attempt.aborted) return abort(job, "cancelled by a user", now);
-  CoordinatorMessage message;
-  *message.mutable_control()->mutable_key() = key_of(attempt.stored);
-  message.mutable_control()->mutable_control()->set_word(internal::v1::RANK_WORD_STOP);
-  send_to_all(attempt, message);  // only the daemon of rank 0 has a rank that listens
+  send_to_all(attempt, stop_of(attempt.stored));  // only the daemon of rank 0 has a rank that listens
   attempt.abort_at = now + options_.cancel_grace;
 }
 

@@ -91,10 +91,10 @@ void Controller::on_commit_done(const std::string& name, v1::Checkpoint checkpoi
       job->attempt->committed_any = true;
       job->attempt->prepared.erase(step);
     }
-    record_checkpoint(*job, checkpoint, now_, [this, name, step, attempt = checkpoint.attempt()] {
-      const JobRun* job = find(name);
-      if (job == nullptr || !job->attempt || job->attempt->stored.attempt().number() != attempt) return;
-      const AttemptKey key = key_of(job->attempt->stored);
+    const AttemptKey key = live ? key_of(job->attempt->stored) : AttemptKey();  // of nobody
+    record_checkpoint(*job, checkpoint, now_, [this, step, key] {
+      const JobRun* job = living(key);
+      if (job == nullptr) return;
       for (const auto& [worker, slots] : job->attempt->parts) tell_committed(worker, key, step);
       acknowledge_parts(*job, step);
     });

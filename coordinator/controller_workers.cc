@@ -195,10 +195,7 @@ void Controller::reattach(const std::string& worker, const Hello& hello, absl::T
       tell_committed(worker, key, job->stored.committed_step());
     }
     if (stopping) {
-      CoordinatorMessage message;
-      *message.mutable_control()->mutable_key() = key;
-      message.mutable_control()->mutable_control()->set_word(internal::v1::RANK_WORD_STOP);
-      send_to(worker, message);
+      send_to(worker, stop_of(attempt.stored));
       continue;
     }
     mark_accepted(*job, worker, now);
@@ -263,13 +260,9 @@ void Controller::on_exit(const std::string& worker, const internal::v1::RankExit
 void Controller::on_store_ready(const internal::v1::StoreReady& ready, JobRun& job, absl::Time now) {
   if (job.stored.job().state() == v1::JOB_STATE_RUNNING) return;  // sent again after a reconnect
   job.attempt->stored.set_store_address(ready.address());
-  save(job, {}, now, [this, ready] {
-    const JobRun* job = living(ready.key());
-    if (job == nullptr) return;
-    CoordinatorMessage message;
-    *message.mutable_store_address()->mutable_key() = ready.key();
-    message.mutable_store_address()->set_address(ready.address());
-    send_to_all(*job->attempt, message);
+  save(job, {}, now, [this, key = ready.key()] {
+    const JobRun* job = living(key);
+    if (job != nullptr) send_to_all(*job->attempt, store_address_of(job->attempt->stored));
   });
 }
 

@@ -89,9 +89,11 @@ void Records::append_all(const std::string& path, std::vector<Pending*> pending)
     RecordFile after = *target;  // a copy tells what this round holds already; it is small
     std::vector<Record> all;
     std::map<std::pair<int32_t, int32_t>, int64_t> round;
-    for (const auto& [rank, last] : dropped_[path]) {
-      round[rank] = last.seq();
-      all.push_back({last.attempt(), last.rank(), last.seq(), last.SerializeAsString()});
+    if (const auto dropped = dropped_.find(path); dropped != dropped_.end()) {
+      for (const auto& [rank, last] : dropped->second) {
+        round[rank] = last.seq();
+        all.push_back({last.attempt(), last.rank(), last.seq(), last.SerializeAsString()});
+      }
     }
     for (size_t i = 0; i < pending.size(); ++i) {
       for (const Record& record : pending[i]->records) {

@@ -57,10 +57,7 @@ TEST(Controller, TheStoresAddressReachesAllDaemonsOnceItIsOnDisk) {
   world.accept("a", key);
   world.accept("b", key);
   world.read("b");
-  internal::v1::WorkerMessage ready;
-  *ready.mutable_store_ready()->mutable_key() = key;
-  ready.mutable_store_ready()->set_address("127.0.0.1:5");
-  world.say("a", ready);
+  world.store_ready("a", key, "127.0.0.1:5");
   EXPECT_EQ(count(world.read("b"), CoordinatorMessage::kStoreAddress), 1);
   EXPECT_EQ(world.attempts.begin()->second.at(1).store_address(), "127.0.0.1:5");
 }

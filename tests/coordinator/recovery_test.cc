@@ -141,10 +141,7 @@ TEST(Recovery, AStoresAddressThatIsKnownIsToldToADaemonThatAcceptsLater) {
   world.connect("b", 1);
   const AttemptKey key = world.read_assign("a")->key();
   world.accept("a", key);
-  internal::v1::WorkerMessage ready;
-  *ready.mutable_store_ready()->mutable_key() = key;
-  ready.mutable_store_ready()->set_address("127.0.0.1:5");
-  world.say("a", ready);
+  world.store_ready("a", key, "127.0.0.1:5");
   world.read("b");  // it has no rank to tell yet: the slot's last one is not reaped
   world.accept("b", key);
   EXPECT_EQ(count(world.read("b"), CoordinatorMessage::kStoreAddress), 1);

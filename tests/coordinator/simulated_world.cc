@@ -191,6 +191,13 @@ void SimulatedWorld::accept(const std::string& worker, const AttemptKey& key) {
   say(worker, message);
 }
 
+void SimulatedWorld::store_ready(const std::string& worker, const AttemptKey& key, const std::string& address) {
+  WorkerMessage message;
+  *message.mutable_store_ready()->mutable_key() = key;
+  message.mutable_store_ready()->set_address(address);
+  say(worker, message);
+}
+
 void SimulatedWorld::decline(const std::string& worker, const AttemptKey& key) {
   WorkerMessage message;
   *message.mutable_assign_reply()->mutable_key() = key;

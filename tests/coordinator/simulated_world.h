@@ -44,6 +44,7 @@ class SimulatedWorld final : public Effects {
   // Shorthands for one message.
   void accept(const std::string& worker, const internal::v1::AttemptKey& key);
   void decline(const std::string& worker, const internal::v1::AttemptKey& key);
+  void store_ready(const std::string& worker, const internal::v1::AttemptKey& key, const std::string& address);
   void step(const std::string& worker, const internal::v1::AttemptKey& key, int64_t step);
   void prepare(const std::string& worker, const internal::v1::AttemptKey& key, int32_t rank, int64_t step);
   void fail_to_prepare(const std::string& worker, const internal::v1::AttemptKey& key, int32_t rank, int64_t step,

@@ -43,8 +43,7 @@ Plan in_float64(Plan plan) {
   return plan;
 }
 
-constexpr Plan kHsdp{.replicate = 2, .shard = 2};
-const std::vector<Plan> kData{kHsdp,
+const std::vector<Plan> kData{{.replicate = 2, .shard = 2},
                               {.model = Plan::Model::kMoe, .replicate = 2, .shard = 2, .ordered = false},
                               in_float64({.model = Plan::Model::kTied, .replicate = 2, .shard = 2})};
 const std::vector<Plan> kTensor{{.shard = 2, .tp = 2}, in_float64({.model = Plan::Model::kMoe, .shard = 2, .tp = 2})};

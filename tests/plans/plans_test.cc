@@ -1,6 +1,7 @@
 // Any parallel plan gives the run of one process (design: docs/parallelism.md, "Plan equivalence").
 // A choice of plans in which all pairs of choices meet, and a float64 plan of every mesh, since only float64 proves a
-// plan that splits sums; QWEN3_PLANS=all adds every plan with at most one unusual choice.
+// plan that splits sums. QWEN3_PLANS=all adds the full matrix: every model, mesh, recomputation, accumulation and
+// dtype, ordered or fast; and each unusual choice on every mesh in every dtype.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

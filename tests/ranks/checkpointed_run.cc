@@ -28,16 +28,15 @@ std::string CheckpointedRuns::run_steps(const spec::RunSpec& run, int64_t from, 
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& devices) {
     data::Splits data{std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab), nullptr};
     rank::Trainer trainer(run, devices, data);
-    rank::Checkpointer checkpointer(
-        run, devices, trainer.model(), {folder_.path(), attempt_, "{}"},
-        [&](const internal::v1::PreparedCheckpoint& prepared) {
-          const auto part = checkpoint::from_json(prepared.manifest_part());
-          ASSERT_TRUE(part.ok()) << part.status();
-          const std::lock_guard lock(mutex);
-          parts[devices.rank()] = *part;
-          written = prepared.folder();
-        },
-        [](int64_t step, const std::string& reason) { ADD_FAILURE() << "step " << step << " skipped: " << reason; });
+    rank::Checkpointer checkpointer(run, devices, trainer.model(), {folder_.path(), attempt_, "{}"},
+                                    [&](const internal::v1::PreparedCheckpoint& prepared) {
+                                      ASSERT_EQ(prepared.error(), "") << "step " << prepared.step();
+                                      const auto part = checkpoint::from_json(prepared.manifest_part());
+                                      ASSERT_TRUE(part.ok()) << part.status();
+                                      const std::lock_guard lock(mutex);
+                                      parts[devices.rank()] = *part;
+                                      written = prepared.folder();
+                                    });
     checkpoint::RunState state;
     if (!restore.empty()) state = checkpointer.restore(restore, {});
     ASSERT_EQ(state.step, from);

@@ -66,7 +66,7 @@ TEST(IoErrors, TheLastCheckpointOnAFullDiskIsTriedAgain) {
   const spec::RunSpec run = tiny_run(data_parallel_mesh(1, 1), /*tied=*/true);
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& mesh) {
     rank::Trainer trainer(run, mesh, {std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab), nullptr});
-    rank::Checkpointer checkpointer(run, mesh, trainer.model(), {folder.path(), 1, "{}"}, nullptr, nullptr);
+    rank::Checkpointer checkpointer(run, mesh, trainer.model(), {folder.path(), 1, "{}"}, nullptr);
     checkpoint::RunState state;
     state.step = 1;
     const tests::FullDisk full(/*bytes=*/4096);
@@ -82,7 +82,7 @@ TEST(IoErrors, ACheckpointThatIsDamagedOrGoneIsNotTheUsersFault) {
   const std::string folder = runs.run_steps(run, 0, 1, "");
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& mesh) {
     rank::Trainer trainer(run, mesh, {std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab), nullptr});
-    rank::Checkpointer checkpointer(run, mesh, trainer.model(), {runs.folder(), 9, "{}"}, nullptr, nullptr);
+    rank::Checkpointer checkpointer(run, mesh, trainer.model(), {runs.folder(), 9, "{}"}, nullptr);
     const auto restore = [&] { checkpointer.restore(folder, {}); };
     std::filesystem::resize_file(folder + "/rank-0.safetensors", 100);
     const v1::Failure damaged = failure_of(restore);

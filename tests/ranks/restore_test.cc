@@ -65,7 +65,7 @@ TEST_F(Restore, AWarmStartTakesOrLeavesTheExpertBias) {
   const std::string biasless = run_steps(without, 0, 1, "");
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& devices) {
     rank::Trainer trainer(run, devices, {std::make_shared<SyntheticText>(50, 24, 101), nullptr});
-    rank::Checkpointer checkpointer(run, devices, trainer.model(), {runs_.folder(), 9, "{}"}, nullptr, nullptr);
+    rank::Checkpointer checkpointer(run, devices, trainer.model(), {runs_.folder(), 9, "{}"}, nullptr);
     const at::Tensor& bias = trainer.model().buffers().front().value;
     checkpointer.restore(trained, {.training_state = false, .expert_bias = false});
     EXPECT_EQ(bias.abs().max().item<float>(), 0);
@@ -96,7 +96,7 @@ TEST_F(Restore, AnotherModelIsRefusedByTensorAndShape) {
   run.model.ffn_hidden = 96;
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& devices) {
     rank::Trainer trainer(run, devices, {std::make_shared<SyntheticText>(50, 24, 101), nullptr});
-    rank::Checkpointer checkpointer(run, devices, trainer.model(), {runs_.folder(), 9, "{}"}, nullptr, nullptr);
+    rank::Checkpointer checkpointer(run, devices, trainer.model(), {runs_.folder(), 9, "{}"}, nullptr);
     try {
       checkpointer.restore(cut, {.training_state = false});
       ADD_FAILURE() << "accepted";

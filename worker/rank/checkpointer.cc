@@ -76,14 +76,8 @@ absl::Status write(const Snapshot& snapshot, const std::string& folder, const st
 }  // namespace
 
 Checkpointer::Checkpointer(const spec::RunSpec& run, const parallel::DeviceMesh& mesh, parallel::ShardedModel& model,
-                           Place place, std::function<void(const internal::v1::PreparedCheckpoint&)> prepared,
-                           std::function<void(int64_t, const std::string&)> skipped)
-    : run_(run),
-      mesh_(mesh),
-      model_(model),
-      place_(std::move(place)),
-      prepared_(std::move(prepared)),
-      skipped_(std::move(skipped)) {}
+                           Place place, std::function<void(const internal::v1::PreparedCheckpoint&)> prepared)
+    : run_(run), mesh_(mesh), model_(model), place_(std::move(place)), prepared_(std::move(prepared)) {}
 
 Checkpointer::~Checkpointer() {
   if (writing_.valid()) writing_.wait();
@@ -123,13 +117,13 @@ void Checkpointer::save(const checkpoint::RunState& state, bool last) {
     if (error) status = absl::ErrnoToStatus(error.value(), "cannot make " + folder);
     if (status.ok() && !snapshot->items.empty()) status = write(*snapshot, folder, file, part);
     snapshot->items.clear();
-    if (!status.ok()) {
-      if (last) throw StatusError("the last checkpoint could not be written", status);
-      skipped_(part.run.step, std::string(status.message()));
-      return;
-    }
+    if (!status.ok() && last) throw StatusError("the last checkpoint could not be written", status);
     internal::v1::PreparedCheckpoint message;
     message.set_step(part.run.step);
+    if (!status.ok()) {  // the other ranks' parts are of no use any more
+      message.set_error(std::string(status.message()));
+      return prepared_(message);
+    }
     message.set_last(last);
     message.set_folder(folder);
     message.set_manifest_part(checkpoint::to_json(part));

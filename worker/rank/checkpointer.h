@@ -20,15 +20,15 @@ class Checkpointer {
     int32_t attempt = 1;
     std::string spec_json;
   };
-  // `prepared` and `skipped` are called from the writing thread. Everything must outlive this.
+  // `prepared` is called from the writing thread, also with the error of a part that could not be written. Everything
+  // must outlive this.
   Checkpointer(const spec::RunSpec& run, const parallel::DeviceMesh& mesh, parallel::ShardedModel& model, Place place,
-               std::function<void(const internal::v1::PreparedCheckpoint&)> prepared,
-               std::function<void(int64_t, const std::string&)> skipped);
+               std::function<void(const internal::v1::PreparedCheckpoint&)> prepared);
   ~Checkpointer();
 
   // Copies the shards, then writes and syncs them in the background (at once when the run says async = false).
-  // Waits for the write before, so at most one copy exists. A failed write is reported through `skipped`, but for the
-  // run's last checkpoint it is thrown by wait().
+  // Waits for the write before, so at most one copy exists. A failed write is reported through `prepared`, but for
+  // the run's last checkpoint it is thrown by wait().
   void save(const checkpoint::RunState& state, bool last);
   // Returns when nothing is being written.
   void wait();
@@ -51,7 +51,6 @@ class Checkpointer {
   parallel::ShardedModel& model_;
   Place place_;
   std::function<void(const internal::v1::PreparedCheckpoint&)> prepared_;
-  std::function<void(int64_t, const std::string&)> skipped_;
   std::future<void> writing_;
 };
 

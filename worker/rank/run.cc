@@ -78,16 +78,9 @@ class Run {
         link_(link),
         mesh_(spec.mesh, assignment.rank(), store, group_options(assignment)),
         trainer_(spec_, mesh_, open_data(spec_, environment)),
-        checkpointer_(
-            spec_, mesh_, trainer_.model(),
-            {assignment.checkpoint_folder(), assignment.attempt(), json_of(assignment.spec())},
-            [this](const internal::v1::PreparedCheckpoint& checkpoint) { link_.prepared(checkpoint); },
-            [this](int64_t step, const std::string& reason) {  // the other ranks' parts are of no use any more
-              internal::v1::PreparedCheckpoint failed;
-              failed.set_step(step);
-              failed.set_error(reason);
-              link_.prepared(failed);
-            }),
+        checkpointer_(spec_, mesh_, trainer_.model(),
+                      {assignment.checkpoint_folder(), assignment.attempt(), json_of(assignment.spec())},
+                      [this](const internal::v1::PreparedCheckpoint& checkpoint) { link_.prepared(checkpoint); }),
         profiler_(spec_.profiling, assignment.checkpoint_folder(), mesh_.rank(), mesh_.instruments().timeline,
                   trainer_.unit_names()) {}
 
