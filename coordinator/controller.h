@@ -146,6 +146,7 @@ class Controller {
     std::vector<Place> previous;                   // places of the attempt before, by rank
     std::map<int64_t, v1::Checkpoint> committed;   // by step
     bool committing = false;                       // a manifest is being written; the attempt does not end meanwhile
+    int64_t doubted_step = 0;                      // whose checkpoint the last attempt could not read; 0: none
     absl::Time not_before = absl::InfinitePast();  // of the next attempt; a restart forgets it
     std::string pending_reason;
     std::string pending_message;
@@ -205,6 +206,7 @@ class Controller {
   void tell_committed(const std::string& worker, const internal::v1::AttemptKey& key, int64_t step);
   void acknowledge_part(const std::string& worker, const internal::v1::AttemptKey& key, int32_t rank, int64_t step);
   void acknowledge_parts(const JobRun& job, int64_t step);
+  bool doubt_checkpoint(JobRun& job, int64_t step, std::vector<Draft>& drafts);
   void prune(JobRun& job, absl::Time now);
   absl::Status check_source(const std::string& folder) const;
 

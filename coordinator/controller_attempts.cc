@@ -148,6 +148,7 @@ void Controller::mark_working(JobRun& job, const std::string& what, absl::Time n
   if (record.state() != v1::JOB_STATE_STARTING) return;
   move(job, v1::JOB_STATE_RUNNING, what, drafts);
   record.clear_failure();
+  job.doubted_step = 0;
   if (!record.has_start_time()) *record.mutable_start_time() = to_timestamp(now);
   for (const auto& [worker, slots] : attempt.parts) {
     if (const auto known = workers_.find(worker); known != workers_.end()) known->second.faults = 0;
@@ -332,12 +333,16 @@ void Controller::end_attempt(JobRun& job, absl::Time now) {
 
   const bool worked = record.state() == v1::JOB_STATE_RUNNING;
   const bool died = !attempt.failure && std::ranges::any_of(attempt.evidence, is_cause);
-  if (died && !worked && failure.class_() == v1::FAILURE_CLASS_INFRA && failure.rank() >= 0) {
+  const bool unreadable = failure.reason() == "CHECKPOINT_UNREADABLE" &&
+                          doubt_checkpoint(job, attempt.stored.attempt().restored_step(), drafts);
+  if (died && !worked && !unreadable && failure.class_() == v1::FAILURE_CLASS_INFRA && failure.rank() >= 0) {
     blame(failure.worker().substr(worker_name("").size()), /*declined=*/false, failure.message(), now);
   }
   if (!attempt.declined) {
     if (failure.class_() == v1::FAILURE_CLASS_INFRA) job.stored.set_infra_retries(job.stored.infra_retries() + 1);
-    job.stored.set_attempts_without_progress(attempt.committed_any ? 0 : job.stored.attempts_without_progress() + 1);
+    if (attempt.committed_any) job.stored.set_attempts_without_progress(0);
+    // Neither the first nor the second reader of a checkpoint counts: the next attempt has something else to try.
+    else if (!unreadable) job.stored.set_attempts_without_progress(job.stored.attempts_without_progress() + 1);
     job.not_before = now + retry_delay(job.stored.attempts_without_progress());
   }
   const RetryState retries{.infra_retries = job.stored.infra_retries(),

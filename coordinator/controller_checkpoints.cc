@@ -160,6 +160,27 @@ void Controller::acknowledge_parts(const JobRun& job, int64_t step) {
   }
 }
 
+// An attempt could not read the checkpoint of `step`. Once may be a host's trouble; after the second attempt in a row
+// the job goes on from the checkpoint before, and this one stays where it is for a person to look at. False: there is
+// none before; never does a job begin anew by itself.
+bool Controller::doubt_checkpoint(JobRun& job, int64_t step, std::vector<Draft>& drafts) {
+  const auto doubted = job.committed.find(step);
+  if (doubted == job.committed.end() || doubted == job.committed.begin()) return false;
+  if (std::exchange(job.doubted_step, step) != step) return true;
+  v1::Checkpoint unreadable = std::move(doubted->second);
+  const v1::Checkpoint& before = std::prev(doubted)->second;
+  job.stored.set_committed_step(before.step());
+  job.stored.set_committed_folder(before.folder());
+  job.stored.mutable_job()->set_latest_checkpoint(before.name());
+  job.committed.erase(doubted);
+  unreadable.clear_evaluations();  // they are kept beside it
+  unreadable.set_state(v1::CHECKPOINT_STATE_UNREADABLE);
+  note(job, "CHECKPOINT_UNREADABLE",
+       absl::StrCat("step ", step, ", by two attempts; the job goes on from step ", before.step()), drafts,
+       std::move(unreadable));
+  return true;
+}
+
 // Files go only after the event that says so is on disk.
 void Controller::prune(JobRun& job, absl::Time now) {
   std::vector<int64_t> steps;

@@ -113,18 +113,19 @@ absl::Status Core::load() {
 }
 
 // What a crash may have left under the checkpoint root: a folder whose deletion was decided goes, and even if it cannot
-// go it is no checkpoint any more; another manifest without its event gets the event; a folder without a manifest and
-// without a living attempt goes.
+// go it is no checkpoint any more, as little as one that could not be read; another manifest without its event gets the
+// event; a folder without a manifest and without a living attempt goes.
 void Core::repair(const StoredState& state) {
-  const auto deleted = reader_->deleted_checkpoints();
-  if (!deleted.ok()) {
-    spdlog::error("the checkpoint root is not looked at: {}", deleted.status().ToString());
+  const auto unusable = reader_->unusable_checkpoints();
+  if (!unusable.ok()) {
+    spdlog::error("the checkpoint root is not looked at: {}", unusable.status().ToString());
     return;
   }
-  std::set<std::string> gone;  // by name
-  for (const v1::Checkpoint& checkpoint : *deleted) {
-    gone.insert(checkpoint.name());
+  std::set<std::string> given_up;  // by name
+  for (const v1::Checkpoint& checkpoint : *unusable) {
+    given_up.insert(checkpoint.name());
     std::error_code error;
+    if (checkpoint.state() != v1::CHECKPOINT_STATE_DELETED) continue;
     if (!std::filesystem::exists(checkpoint.folder(), error)) continue;
     if (absl::Status status = remove_checkpoint(checkpoint.folder(), options_.checkpoint_root); !status.ok()) {
       spdlog::warn("{}", status.ToString());
@@ -140,7 +141,7 @@ void Core::repair(const StoredState& state) {
         living = attempts->second.back().attempt().number();
       }
       for (const v1::Checkpoint& checkpoint : scan_committed(name, job.checkpoint_folder())) {
-        if (!gone.contains(checkpoint.name())) controller_->on_found_checkpoint(checkpoint, name, now());
+        if (!given_up.contains(checkpoint.name())) controller_->on_found_checkpoint(checkpoint, name, now());
       }
     }
     for (const std::string& folder :

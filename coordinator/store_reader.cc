@@ -111,10 +111,10 @@ absl::StatusOr<std::vector<v1::Checkpoint>> StoreReader::checkpoints(const std::
   return checkpoints;
 }
 
-absl::StatusOr<std::vector<v1::Checkpoint>> StoreReader::deleted_checkpoints() {
+absl::StatusOr<std::vector<v1::Checkpoint>> StoreReader::unusable_checkpoints() {
   const std::lock_guard lock(mutex_);
-  Statement select = database_->prepare("SELECT body FROM checkpoints WHERE state = ?");
-  select.bind(1, static_cast<int64_t>(v1::CHECKPOINT_STATE_DELETED));
+  Statement select = database_->prepare("SELECT body FROM checkpoints WHERE state != ?");
+  select.bind(1, static_cast<int64_t>(v1::CHECKPOINT_STATE_COMMITTED));
   return parse_rows<v1::Checkpoint>(select, "checkpoints");
 }
 

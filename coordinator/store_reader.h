@@ -31,8 +31,8 @@ class StoreReader {
   absl::StatusOr<std::vector<StoredEvent>> checkpoint_events(const std::string& job, int64_t after, int64_t limit);
   // Every state, oldest first, with their evaluations.
   absl::StatusOr<std::vector<v1::Checkpoint>> checkpoints(const std::string& job);
-  // Those whose files were to be deleted, of all jobs.
-  absl::StatusOr<std::vector<v1::Checkpoint>> deleted_checkpoints();
+  // Of all jobs, those that were committed and are not to be used any more: deleted or unreadable.
+  absl::StatusOr<std::vector<v1::Checkpoint>> unusable_checkpoints();
   // Remembered since `since` (Unix seconds).
   absl::StatusOr<std::vector<internal::v1::StoredRequest>> requests(int64_t since);
 

@@ -130,6 +130,16 @@ void FakeDaemon::exit_by_signal(const AttemptKey& key, int32_t rank, int32_t sig
   say(message);
 }
 
+void FakeDaemon::fail(const AttemptKey& key, int32_t rank, const std::string& reason) {
+  WorkerMessage message;
+  *message.mutable_rank_exit()->mutable_key() = key;
+  message.mutable_rank_exit()->set_rank(rank);
+  message.mutable_rank_exit()->set_exit_code(1);
+  message.mutable_rank_exit()->mutable_failure()->set_class_(v1::FAILURE_CLASS_INFRA);
+  message.mutable_rank_exit()->mutable_failure()->set_reason(reason);
+  say(message);
+}
+
 void FakeDaemon::finish(const AttemptKey& key, int32_t rank, int64_t step) {
   WorkerMessage message;
   *message.mutable_rank_exit()->mutable_key() = key;

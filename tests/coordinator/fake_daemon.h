@@ -32,6 +32,7 @@ class FakeDaemon {
   void prepare(const internal::v1::Assign& assign, int32_t rank, int64_t step);
   void exit_by_signal(const internal::v1::AttemptKey& key, int32_t rank, int32_t signal, bool aborted = false);
   void finish(const internal::v1::AttemptKey& key, int32_t rank, int64_t step);
+  void fail(const internal::v1::AttemptKey& key, int32_t rank, const std::string& reason);  // INFRA
   // Pushes reports of steps [first, last] and waits until they are acknowledged.
   void push_metrics(const internal::v1::AttemptKey& key, int64_t first, int64_t last);
   // The same with lines of rank 0.

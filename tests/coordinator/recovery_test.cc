@@ -210,6 +210,81 @@ TEST(Recovery, ACheckpointOfWhichARankCouldNotWriteItsPartIsGivenUp) {
   EXPECT_EQ(world.job(job.name).latest_checkpoint(), job.name + "/checkpoints/step-20");
 }
 
+// The attempt that a was assigned last cannot read its checkpoint; returns the step it was to start from.
+int64_t fail_to_restore(SimulatedWorld& world) {
+  const auto assign = world.read_assign("a");
+  if (assign == nullptr) return -1;
+  world.accept("a", assign->key());
+  world.accept("b", assign->key());
+  world.fail("a", assign->key(), 0, v1::FAILURE_CLASS_INFRA, "chunk 3 differs", "CHECKPOINT_UNREADABLE");
+  world.exit_by_signal("b", assign->key(), 1, 9, /*aborted=*/true);
+  return assign->assignment().restore_step();
+}
+
+void commit(SimulatedWorld& world, const AttemptKey& key, int64_t step) {
+  world.prepare("a", key, 0, step);
+  world.prepare("b", key, 1, step);
+}
+
+TEST(Recovery, AJobWhoseNewestCheckpointCannotBeReadGoesOnFromTheOneBefore) {
+  SimulatedWorld world;
+  const RunningJob job(world);
+  for (const int64_t step : {10, 20}) commit(world, job.key, step);
+  world.read_assign("a");
+  kill_both(world, job.key);
+  EXPECT_EQ(fail_to_restore(world), 20);
+  EXPECT_EQ(world.checkpoints.at(job.name).at(20).state(), v1::CHECKPOINT_STATE_COMMITTED) << "perhaps the host's fault";
+  EXPECT_EQ(fail_to_restore(world), 20);
+  EXPECT_EQ(world.checkpoints.at(job.name).at(20).state(), v1::CHECKPOINT_STATE_UNREADABLE);
+  EXPECT_EQ(world.jobs.at(job.name).attempts_without_progress(), 1) << "the killed attempt alone";
+  EXPECT_THAT(world.removed_folders, IsEmpty());
+  EXPECT_EQ(world.job(job.name).latest_checkpoint(), job.name + "/checkpoints/step-10");
+
+  world.restart_coordinator();  // remembers it
+  world.connect("a", 1);
+  world.connect("b", 1);
+  const auto assign = world.read_assign("a");
+  ASSERT_NE(assign, nullptr);
+  EXPECT_EQ(assign->assignment().restore_step(), 10);
+  world.accept("a", assign->key());
+  world.accept("b", assign->key());
+  world.step("a", assign->key(), 11);
+  commit(world, assign->key(), 20);  // the same step again, elsewhere
+  EXPECT_EQ(world.checkpoints.at(job.name).at(20).state(), v1::CHECKPOINT_STATE_COMMITTED);
+  EXPECT_EQ(world.job(job.name).latest_checkpoint(), job.name + "/checkpoints/step-20");
+}
+
+TEST(Recovery, ACheckpointThatWasReadInBetweenIsNotInDoubt) {
+  SimulatedWorld world;
+  const RunningJob job(world);
+  for (const int64_t step : {10, 20}) commit(world, job.key, step);
+  world.read_assign("a");
+  kill_both(world, job.key);
+  EXPECT_EQ(fail_to_restore(world), 20);
+  const auto assign = world.read_assign("a");
+  world.accept("a", assign->key());
+  world.accept("b", assign->key());
+  world.step("a", assign->key(), 21);
+  kill_both(world, assign->key());
+  world.pass_with_beats(absl::Seconds(1));
+  EXPECT_EQ(fail_to_restore(world), 20);
+  EXPECT_EQ(world.checkpoints.at(job.name).at(20).state(), v1::CHECKPOINT_STATE_COMMITTED);
+}
+
+TEST(Recovery, AJobWhoseOnlyCheckpointCannotBeReadFailsAndDoesNotBeginAnew) {
+  SimulatedWorld world;
+  const RunningJob job(world);
+  commit(world, job.key, 10);
+  world.read_assign("a");
+  kill_both(world, job.key);
+  EXPECT_EQ(fail_to_restore(world), 10);
+  world.pass_with_beats(absl::Seconds(1));
+  EXPECT_EQ(fail_to_restore(world), 10);
+  EXPECT_EQ(world.job(job.name).state(), v1::JOB_STATE_FAILED);
+  EXPECT_THAT(world.job(job.name).failure().message(), HasSubstr("chunk 3 differs"));
+  EXPECT_EQ(world.checkpoints.at(job.name).at(10).state(), v1::CHECKPOINT_STATE_COMMITTED);
+}
+
 TEST(Recovery, AWarmStartFromACheckpointThatWasPrunedDuringTheCheckIsNotPromised) {
   SimulatedWorld world;
   const RunningJob job(world);

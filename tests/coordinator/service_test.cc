@@ -230,6 +230,30 @@ TEST_F(ServiceTest, APrunedCheckpointWhoseFilesAreStillThereDoesNotComeBackWithA
   EXPECT_EQ(listed.checkpoints(0).state(), v1::CHECKPOINT_STATE_DELETED);
 }
 
+TEST_F(ServiceTest, AnUnreadableCheckpointStaysSoAfterARestart) {
+  const std::string name = submit(1);
+  {
+    FakeDaemon a(worker_port(), "a", 1);
+    const auto first = a.accept_next();
+    a.first_step(first.key(), 1);
+    for (const int64_t step : {10, 20}) {
+      a.prepare(first, 0, step);
+      a.next(CoordinatorMessage::kCheckpointCommitted);
+    }
+    a.exit_by_signal(first.key(), 0, 9);
+    for (int attempt = 2; attempt <= 3; ++attempt) {
+      const auto assign = a.accept_next();
+      EXPECT_EQ(assign.assignment().restore_step(), 20);
+      a.fail(assign.key(), 0, "CHECKPOINT_UNREADABLE");
+    }
+    EXPECT_EQ(a.accept_next().assignment().restore_step(), 10);
+    coordinator_->stop();
+  }
+  restart();
+  submit(1);  // what the start wrote is on disk before its answer
+  EXPECT_EQ(get(name).latest_checkpoint(), name + "/checkpoints/step-10");
+}
+
 TEST_F(ServiceTest, AHundredConcurrentCallsWithOneRequestIdMakeOneJob) {
   v1::CreateJobRequest same = request(1);
   same.set_request_id("once");

@@ -142,11 +142,12 @@ void SimulatedWorld::finish_conversion(const std::string& worker, const AttemptK
 }
 
 void SimulatedWorld::fail(const std::string& worker, const AttemptKey& key, int32_t rank, v1::FailureClass whose,
-                          const std::string& message) {
+                          const std::string& message, const std::string& reason) {
   WorkerMessage exit;
   *exit.mutable_rank_exit()->mutable_key() = key;
   exit.mutable_rank_exit()->set_rank(rank);
   exit.mutable_rank_exit()->set_exit_code(1);
+  exit.mutable_rank_exit()->mutable_failure()->set_reason(reason);
   exit.mutable_rank_exit()->mutable_failure()->set_class_(whose);
   exit.mutable_rank_exit()->mutable_failure()->set_message(message);
   say(worker, exit);

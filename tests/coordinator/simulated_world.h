@@ -60,7 +60,7 @@ class SimulatedWorld final : public Effects {
   void finish_evaluation(const std::string& worker, const internal::v1::AttemptKey& key, int32_t rank, double loss);
   void finish_conversion(const std::string& worker, const internal::v1::AttemptKey& key);
   void fail(const std::string& worker, const internal::v1::AttemptKey& key, int32_t rank, v1::FailureClass whose,
-            const std::string& message);
+            const std::string& message, const std::string& reason = "");
 
   // What a daemon was sent and has not looked at yet, oldest first; looking takes it.
   std::vector<internal::v1::CoordinatorMessage> read(const std::string& worker);

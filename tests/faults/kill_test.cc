@@ -1,9 +1,12 @@
-// kill -9 of each kind of process in the middle of training. The job must succeed, and since float32 ordered mode makes
-// every run bitwise the same, its final loss and state must equal those of an undisturbed run, bit for bit.
+// kill -9 of each kind of process in the middle of training, once with its checkpoint damaged. The job must succeed, and
+// since float32 ordered mode makes every run bitwise the same, its final loss and state must equal those of an
+// undisturbed run, bit for bit.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <functional>
+#include <vector>
 
 #include "tests/e2e/service_fixture.h"
 
@@ -40,6 +43,15 @@ void expect_the_same_end(const v1::Job& job, const v1::Job& undisturbed) {
   EXPECT_EQ(job.result().state_digest(), undisturbed.result().state_digest());
 }
 
+void invert_last_byte(const std::string& path) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(-1, std::ios::end);
+  const auto byte = static_cast<char>(~file.get());
+  file.seekp(-1, std::ios::end);
+  file.put(byte);
+  ASSERT_TRUE(file.flush()) << path;
+}
+
 class Kill : public ::testing::Test {
  protected:
   static void SetUpTestSuite() { undisturbed_ = run(/*tp=*/1, nullptr); }
@@ -70,6 +82,24 @@ TEST_F(Kill, OfTheCoordinatorLosesNoStepAndEndsTheSame) {
     service.start_coordinator();
   });
   EXPECT_EQ(job.attempt_count(), 1);
+  expect_the_same_end(job, undisturbed_);
+}
+
+// Not only its process is lost, but what its rank wrote last.
+TEST_F(Kill, OfARankWhoseNewestCheckpointIsDamagedGoesBackOneCheckpointAndEndsTheSame) {
+  const v1::Job job = run(/*tp=*/1, [](Service& service) {
+    const auto client = service.patient_client();
+    std::vector<v1::Checkpoint> committed;
+    for (int step = kKillAfter; committed.size() < 2 && step < kSteps; ++step) {
+      const std::string name = client->list_jobs(1)->front().name();
+      ASSERT_TRUE(service.wait_for_step(name, step));
+      committed = *client->list_checkpoints(name);
+    }
+    ASSERT_GE(committed.size(), 2u);
+    invert_last_byte(committed.back().folder() + "/rank-1.safetensors");
+    service.kill_rank(1);
+  });
+  EXPECT_EQ(job.attempt_count(), 4) << "the killed one, two that could not read, and the last";
   expect_the_same_end(job, undisturbed_);
 }
 

@@ -76,7 +76,7 @@ TEST(IoErrors, TheLastCheckpointOnAFullDiskIsTriedAgain) {
   });
 }
 
-TEST(IoErrors, ACheckpointThatIsDamagedOrGoneIsNotTheUsersFault) {
+TEST(IoErrors, ACheckpointThatIsDamagedOrGoneIsCalledSo) {
   CheckpointedRuns runs;
   const spec::RunSpec run = tiny_run(data_parallel_mesh(1, 1), /*tied=*/true);
   const std::string folder = runs.run_steps(run, 0, 1, "");
@@ -87,10 +87,12 @@ TEST(IoErrors, ACheckpointThatIsDamagedOrGoneIsNotTheUsersFault) {
     std::filesystem::resize_file(folder + "/rank-0.safetensors", 100);
     const v1::Failure damaged = failure_of(restore);
     EXPECT_EQ(damaged.class_(), v1::FAILURE_CLASS_INFRA) << damaged.message();
+    EXPECT_EQ(damaged.reason(), "CHECKPOINT_UNREADABLE");
     EXPECT_THAT(damaged.message(), HasSubstr("checkpoint " + folder));
     std::filesystem::remove_all(folder);
     const v1::Failure gone = failure_of(restore);
     EXPECT_EQ(gone.class_(), v1::FAILURE_CLASS_INFRA) << gone.message();
+    EXPECT_EQ(gone.reason(), "CHECKPOINT_UNREADABLE");
   });
 }
 

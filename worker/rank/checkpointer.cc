@@ -141,9 +141,11 @@ void Checkpointer::save(const checkpoint::RunState& state, bool last) {
 checkpoint::RunState Checkpointer::restore(const std::string& folder, const Wanted& wanted) {
   c10::NoGradGuard no_grad;
   const auto fail = [&](const std::string& what) { throw std::runtime_error("checkpoint " + folder + ": " + what); };
-  // It was committed: what is not there any more was not misspelt but lost.
+  // It was committed: what is not there any more was not misspelt but lost. To absl EIO is UNKNOWN.
   const auto check = [&](const absl::Status& status) {
-    if (absl::IsNotFound(status)) throw StatusError("checkpoint " + folder, absl::DataLossError(status.message()));
+    if (absl::IsNotFound(status) || absl::IsDataLoss(status) || absl::IsUnknown(status)) {
+      throw UnreadableCheckpoint("checkpoint " + folder, status);
+    }
     if (!status.ok()) throw StatusError("checkpoint " + folder, status);
   };
   auto reader = checkpoint::Reader::open(folder);

@@ -72,6 +72,8 @@ std::optional<internal::v1::RankFailed> run_guarded(const std::function<void()>&
   return failure(v1::FAILURE_CLASS_USER, "OUT_OF_MEMORY", "an allocation failed on the host");
 } catch (const c10::Error& e) {
   return failure(v1::FAILURE_CLASS_INTERNAL, "ENGINE_ERROR", e.what_without_backtrace());
+} catch (const UnreadableCheckpoint& e) {  // before StatusError, its base
+  return failure(v1::FAILURE_CLASS_INFRA, "CHECKPOINT_UNREADABLE", e.what());
 } catch (const StatusError& e) {
   return run_error(is_infrastructure(e.code()), e.what());
 } catch (const std::system_error& e) {  // also of std::filesystem

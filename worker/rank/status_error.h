@@ -18,4 +18,10 @@ class StatusError : public std::runtime_error {
   absl::StatusCode code_;
 };
 
+// What a job was to go on from is damaged or gone; perhaps an older checkpoint is not.
+class UnreadableCheckpoint : public StatusError {
+ public:
+  using StatusError::StatusError;
+};
+
 }  // namespace qwen3::rank
