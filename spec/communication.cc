@@ -12,9 +12,10 @@ void add_data_parallel(const RunSpec& run, CommunicationBytes& bytes) {
   const int64_t last_layer = run.model.layers + 1;
   for (const UnitSize& unit : unit_sizes(run)) {
     int64_t& of_axis = unit.axis == LayoutAxis::kEfsdp ? bytes.efsdp : bytes.dp_shard;
-    // Blocks are gathered again for backward. The embedding's backward needs no weight, and the head's begins at once.
-    const bool is_block = unit.layer > 0 && unit.layer < last_layer;
-    const int64_t gathers = run.reshard_after_forward ? (is_block ? 2 : 1) * run.microbatches_per_rank : 1;
+    // Blocks are gathered again for backward, but for the last, whose backward comes soon. The embedding's needs no
+    // weight, and the head's begins at once.
+    const bool again = unit.layer > 0 && unit.layer + 1 < last_layer;
+    const int64_t gathers = run.reshard_after_forward ? (again ? 2 : 1) * run.microbatches_per_rank : 1;
     const int64_t exchanges = run.reduce_once ? 1 : run.microbatches_per_rank;
     of_axis += (unit.ranks - 1) *
                (gathers * compute_bytes(run) * unit.shard() + exchanges * travel_bytes(run) * unit.exchanged());

@@ -1,6 +1,7 @@
 // Walks through a step as ShardedModel (parallel/fsdp/sharded_model.cc) and FsdpUnit do, and notes at every moment that
 // can be the fullest what there is.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <set>
 #include <utility>
@@ -88,11 +89,11 @@ class StepMemory {
     int64_t exchange;   // sent, and as many received
     int64_t summed;     // received, in the state's dtype
     int64_t shard_sum;  // the sum of a shard
-    int64_t replica;    // sent to the replicas, and as many received
+    int64_t replica;    // sent to the replicas, and as many received; then a part is added and goes back to them all
     int64_t sum = 0;    // one partial sum over microbatches
     std::vector<int64_t> leaves_by_segment = {};
 
-    bool is_whole = false, is_gathering = false, is_exchanging = false, is_last = false;
+    bool is_whole = false, is_gathering = false, is_exchanging = false, is_last = false, is_adding = false;
     int64_t sums = 0;
     int64_t replicas = 0;
   };
@@ -137,11 +138,20 @@ class StepMemory {
     return run_.ordered ? std::popcount(static_cast<uint64_t>(microbatches)) : std::min<int64_t>(1, microbatches);
   }
 
+  void advance_reductions(std::vector<Unit*> begun, int64_t k) {
+    for (Unit* unit : begun) release(*unit);
+    auto& [exchanging, adding, gathering] = reducing_;
+    for (Unit* unit : gathering) unit->replicas = unit->shard_sum;
+    for (Unit* unit : adding) advance_replicas(*unit);
+    for (Unit* unit : exchanging) settle(*unit, k);
+    for (Unit* unit : begun) reduce(*unit, k);
+    gathering = std::move(adding);
+    adding = std::move(exchanging);
+    exchanging = std::move(begun);
+  }
+
   void reduce(Unit& unit, int64_t k) {
     const bool last = k + 1 == run_.microbatches_per_rank;
-    release(unit);
-    if (unsettled_ != nullptr) settle(*unsettled_, k);
-    unsettled_ = &unit;
     unit.is_last = last;
     if (!unit.is_sharded || run_.reduce_once) {
       leaves_ -= unit.leaves;
@@ -168,18 +178,22 @@ class StepMemory {
       note(0, unit.replica);
       unit.sums = 0;
       unit.replicas = 2 * unit.replica;
+      unit.is_adding = true;
       note(0);
     }
   }
 
+  void advance_replicas(Unit& unit) {
+    if (!std::exchange(unit.is_adding, false)) return;
+    const int64_t part = unit.shard_sum / replicas_;
+    unit.replicas = unit.replica;  // what was sent is gone
+    note(0, travel_ == state_ ? 0 : unit.shard_sum);
+    unit.replicas = part + unit.shard_sum;
+    note(0, unit.replica);
+  }
+
   void finish_step() {
-    if (replicas_ == 1) return;
-    for (Unit& unit : units_) {
-      unit.replicas = unit.replica;
-      unit.sums = unit.shard_sum;
-      note(0, travel_ == state_ ? 0 : unit.shard_sum);
-      unit.replicas = 0;
-    }
+    for (auto unit = units_.rbegin(); unit != units_.rend(); ++unit) advance_replicas(*unit);
   }
 
   void microbatch(int64_t k) {
@@ -193,7 +207,8 @@ class StepMemory {
       start_gather(layer + 1);
       if (layer > 0) activations_ += cost_.kept_bytes(kept[static_cast<size_t>(layer) - 1]);
       note(piece);
-      if (layer > 0 || !run_.model.tied) {
+      const bool used_next = layer + 1 == last_layer_;
+      if (!used_next && (layer > 0 || !run_.model.tied)) {
         for (Unit* unit : units_of(layer)) release(*unit);
       }
     }
@@ -201,12 +216,8 @@ class StepMemory {
     activations_ += piece;  // the last block's output
     loss(piece, whole);
     leaves_ += norm_;
-    if (!run_.model.tied) {
-      note(whole + piece);
-      for (Unit* unit : units_of(last_layer_)) reduce_with(piece, *unit, k);
-    } else {
-      note(whole + piece);
-    }
+    note(whole + piece);
+    if (!run_.model.tied) reduce_with(piece, last_layer_, k);
     activations_ -= piece;
 
     for (int64_t layer = last_layer_ - 1; layer > 0; --layer) {
@@ -219,14 +230,13 @@ class StepMemory {
         for (const Unit* unit : units_of(layer)) leaves_ += unit->leaves_by_segment[segment];
         note(bytes[segment]);
       }
-      for (Unit* unit : units_of(layer)) reduce_with(piece, *unit, k);
+      reduce_with(piece, layer, k);
     }
 
     leaves_ += table_;
     note(2 * whole);
-    reduce_with(0, *units_of(0).front(), k);
-    settle(*unsettled_, k);
-    unsettled_ = nullptr;
+    reduce_with(0, 0, k);
+    for (Unit* unit : reducing_[0]) settle(*unit, k);
   }
 
   // While the gradient of the layer's input or output is there.
@@ -235,9 +245,9 @@ class StepMemory {
     gather(layer);
     activations_ -= gradient;
   }
-  void reduce_with(int64_t gradient, Unit& unit, int64_t k) {
+  void reduce_with(int64_t gradient, int64_t layer, int64_t k) {
     activations_ += gradient;
-    reduce(unit, k);
+    advance_reductions(units_of(layer), k);
     activations_ -= gradient;
   }
 
@@ -269,7 +279,7 @@ class StepMemory {
   int64_t norm_ = 0;   // the last norm's
   int64_t tokens_ = 0, tokens_here_ = 0;
 
-  Unit* unsettled_ = nullptr;
+  std::array<std::vector<Unit*>, 3> reducing_;  // by stage, as ShardedModel's
   int64_t activations_ = 0;
   int64_t leaves_ = 0;  // gradients that backward left and nobody took yet
   BytesPerRank fullest_;

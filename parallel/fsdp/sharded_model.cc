@@ -97,46 +97,64 @@ void ShardedModel::initialise(uint64_t seed) {
   masters_changed();
 }
 
+void ShardedModel::prefetch(size_t layer) {
+  for (FsdpUnit* unit : units_by_layer_[layer]) unit->start_gather();
+}
+
+void ShardedModel::gather(size_t layer) {
+  for (FsdpUnit* unit : units_by_layer_[layer]) unit->gather();
+}
+
+void ShardedModel::free(size_t layer) {
+  for (FsdpUnit* unit : units_by_layer_[layer]) unit->release();
+}
+
+void ShardedModel::reduce(size_t layer) {
+  free(layer);
+  advance_reductions(units_by_layer_[layer]);
+}
+
 at::Tensor ShardedModel::around(size_t layer, const at::Tensor& x, const model::Layer& body) {
-  for (FsdpUnit* unit : units_of(layer)) unit->gather();
-  if (layer + 1 < units_by_layer_.size()) {
-    for (FsdpUnit* unit : units_of(layer + 1)) unit->start_gather();
-  }
+  gather(layer);
+  if (!is_last(layer)) prefetch(layer + 1);
   const bool backward_follows = c10::GradMode::is_enabled();
   at::Tensor y = body(backward_follows && x.requires_grad() ? BeforeLayer::apply(x, this, layer) : x);
-  const bool last = layer + 1 == units_by_layer_.size();
-  if (!stays_gathered(layer) || (!backward_follows && last)) {
-    for (FsdpUnit* unit : units_of(layer)) unit->release();
-  }
+  // Backward begins with the last layer and the block before it: freed, they would be gathered again at once.
+  const bool used_next = backward_follows && layer + 2 >= units_by_layer_.size();
+  if (!used_next && !(tied_ && layer == 0)) free(layer);
   // The embedding's backward needs indices only, not its weight.
-  return backward_follows && layer > 0 && !last ? AfterLayer::apply(y, this, layer) : y;
+  return backward_follows && layer > 0 && !is_last(layer) ? AfterLayer::apply(y, this, layer) : y;
 }
 
 void ShardedModel::gather_for_backward(size_t layer) {
-  for (FsdpUnit* unit : units_of(layer)) unit->gather();
-  if (layer <= 1) return;
-  for (FsdpUnit* unit : units_of(layer - 1)) unit->start_gather();
+  gather(layer);
+  if (layer > 1) prefetch(layer - 1);
 }
 
 void ShardedModel::layer_gradients_complete(size_t layer) {
-  if (tied_ && layer + 1 == units_by_layer_.size()) return;  // the embedding's use comes last
-  for (FsdpUnit* unit : units_of(layer)) reduce(*unit);
+  if (tied_ && is_last(layer)) return;  // the embedding's use comes last
+  reduce(layer);
 }
 
 void ShardedModel::end_of_backward() {
-  reduce(units_.front());
-  unsettled_->settle();
+  reduce(0);
+  for (FsdpUnit* unit : reducing_[0]) unit->settle();
 }
 
-// At most one unit's exchange buffers exist at a time.
-void ShardedModel::reduce(FsdpUnit& unit) {
-  unit.release();
-  if (unsettled_ != nullptr) unsettled_->settle();
-  unit.reduce_microbatch(last_microbatch_);
-  unsettled_ = &unit;
+// At most one layer's exchange buffers exist at a time.
+void ShardedModel::advance_reductions(std::vector<FsdpUnit*> begun) {
+  auto& [exchanging, adding, gathering] = reducing_;
+  for (FsdpUnit* unit : gathering) unit->advance_replicas();
+  for (FsdpUnit* unit : adding) unit->advance_replicas();
+  for (FsdpUnit* unit : exchanging) unit->settle();
+  for (FsdpUnit* unit : begun) unit->reduce_microbatch(last_microbatch_);
+  gathering = std::move(adding);
+  adding = std::move(exchanging);
+  exchanging = std::move(begun);
 }
 
 void ShardedModel::finish_step() {
+  for (auto unit = units_.rbegin(); unit != units_.rend(); ++unit) unit->advance_replicas();  // as they began
   for (FsdpUnit& unit : units_) unit.finish_step();
   sum_over_tp();
 }

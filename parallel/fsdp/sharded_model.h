@@ -4,6 +4,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <vector>
@@ -26,6 +27,15 @@ class ShardedModel {
   // fetches the next layer's ahead in both directions, and reduces a layer's gradients once they are complete.
   at::Tensor around(size_t layer, const at::Tensor& x, const model::Layer& body);
 
+  // The actions that `around` issues at a layer's edges, for a schedule to issue elsewhere (docs/step.md).
+  // Begins to gather the layer's weights; they are there after gather(), which waits, until free().
+  void prefetch(size_t layer);
+  void gather(size_t layer);
+  void free(size_t layer);
+  // Takes the gradients of the layer's weights, which must be complete, frees the weights and begins to add the
+  // gradients over the ranks. What was begun for layers before goes on by one stage.
+  void reduce(size_t layer);
+
   // Shards from the counter-based initialisation: bitwise the same weights on every mesh.
   void initialise(uint64_t seed);
 
@@ -47,11 +57,10 @@ class ShardedModel {
  private:
   friend struct BeforeLayer;
   friend struct AfterLayer;
-  std::vector<FsdpUnit*>& units_of(size_t layer) { return units_by_layer_[layer]; }
-  bool stays_gathered(size_t layer) const { return layer + 1 == units_by_layer_.size() || (tied_ && layer == 0); }
+  bool is_last(size_t layer) const { return layer + 1 == units_by_layer_.size(); }
   void layer_gradients_complete(size_t layer);
-  void reduce(FsdpUnit& unit);
   void gather_for_backward(size_t layer);
+  void advance_reductions(std::vector<FsdpUnit*> begun);
   void sum_over_tp();
 
   model::ParameterSet& parameters_;
@@ -61,7 +70,9 @@ class ShardedModel {
   std::vector<ShardedTensor*> tensors_;
   bool tied_ = false;
   bool last_microbatch_ = false;
-  FsdpUnit* unsettled_ = nullptr;  // whose exchange goes on while the layer before it runs backward
+  // By stage, the units whose gradients travel while other layers run backward: to their shards, to the replica that adds
+  // them, back from it.
+  std::array<std::vector<FsdpUnit*>, 3> reducing_;
 };
 
 }  // namespace qwen3::parallel

@@ -117,6 +117,7 @@ void FsdpUnit::start_gather() {
   c10::NoGradGuard no_grad;
   if (whole_on_this_rank()) {
     if (!compute_shard_.is_same(master_)) compute_shard_.copy_(master_);
+    is_whole_ = true;
     return;
   }
   gathered_ = at::empty({shard_.size(), shard_numel_}, compute_shard_.options());
@@ -126,8 +127,7 @@ void FsdpUnit::start_gather() {
 void FsdpUnit::gather() {
   if (is_whole_) return;
   start_gather();
-  is_whole_ = true;
-  if (whole_on_this_rank()) return;
+  if (std::exchange(is_whole_, true)) return;
   c10::NoGradGuard no_grad;
   gather_.wait();
   c10::StorageImpl* storage = whole_.storage().unsafeGetStorageImpl();
@@ -243,17 +243,27 @@ void FsdpUnit::start_adding_replicas() {
   replicate_exchange_ = start_all_to_all(replicas_, mine.view({copies, part}), replicate_);
 }
 
+void FsdpUnit::advance_replicas() {
+  if (!replicas_.defined()) return replicate_gather_.wait();
+  c10::NoGradGuard no_grad;
+  replicate_exchange_.wait();
+  const at::Tensor part = tree_sum_(replicas_.to(options_.state_dtype)).clone();  // what came can go
+  replica_sum_ = at::empty({replicate_.size(), part.numel()}, part.options());
+  replicate_gather_ = start_all_gather(replica_sum_, part, replicate_);
+  replicas_.reset();
+}
+
 void FsdpUnit::finish_step() {
   c10::NoGradGuard no_grad;
-  last_microbatch_ = !replicas_.defined();
+  last_microbatch_ = !replicas_.defined() && !replica_sum_.defined();
   settle();
   std::vector<at::Tensor> sums;  // by use, [slot]
   if (replicate_.size() == 1) {
     for (Use& use : uses_) sums.push_back(use.sum.empty() && shares_accumulators() ? at::Tensor() : use.sum.take());
   } else {
-    replicate_exchange_.wait();
-    const at::Tensor all = all_gather(tree_sum_(replicas_.to(options_.state_dtype)), replicate_).view(-1);
-    replicas_.reset();
+    if (replicas_.defined()) advance_replicas();
+    replicate_gather_.wait();
+    const at::Tensor all = std::exchange(replica_sum_, at::Tensor()).view(-1);
     int64_t offset = 0;
     for (Use& use : uses_) {
       sums.push_back(all.narrow(0, offset, use.tensor->master.numel()));

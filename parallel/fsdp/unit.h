@@ -69,9 +69,13 @@ class FsdpUnit {
   // Takes the leaves' gradients of one microbatch, of the step's last one if `last`, and begins to add them over the
   // shard axis. The exchange goes on in the background.
   void reduce_microbatch(bool last);
-  // Waits for it and adds what came to the step's sums; after the last microbatch begins to add over the replicas.
+  // Waits for it and adds what came to the step's sums; after the last microbatch begins to add over the replicas: each
+  // gets a part of the sums to add.
   void settle();
-  // Settles and waits for that as well; then every tensor's `grad` is the step's.
+  // The next stage of that: the part that came here is added and begins to travel to the other replicas; called again,
+  // waits for theirs. Nothing to do when there is none.
+  void advance_replicas();
+  // Does what of this is left to do and waits for it; then every tensor's `grad` is the step's.
   void finish_step();
 
   std::vector<ShardedTensor>& tensors() { return tensors_; }
@@ -108,8 +112,10 @@ class FsdpUnit {
   at::Tensor received_;  // [size, elements of all uses' slots], while an exchange is under way
   Pending exchange_;
   bool last_microbatch_ = false;
-  at::Tensor replicas_;  // [copies, elements / copies], while the last reduction is under way
+  at::Tensor replicas_;  // [copies, elements / copies], while parts travel to the replica that adds them
   Pending replicate_exchange_;
+  at::Tensor replica_sum_;  // [copies, elements / copies], while the added parts travel back
+  Pending replicate_gather_;
 };
 
 }  // namespace qwen3::parallel
