@@ -10,7 +10,7 @@ namespace qwen3::model {
 // Heads h * K / H share k and v.
 at::Tensor plain_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionMask& mask);
 
-// positions [B, S] int64. Plain causal unless a document begins inside a sequence (position 0 at s > 0).
-AttentionMask document_mask(const at::Tensor& positions);
+// positions [B, S] int64; `dtype` of q. Plain causal unless a document begins inside a sequence (position 0 at s > 0).
+AttentionMask document_mask(const at::Tensor& positions, at::ScalarType dtype);
 
 }  // namespace qwen3::model

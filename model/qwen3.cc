@@ -38,7 +38,7 @@ at::Tensor Qwen3::hidden(const Microbatch& batch, const RoutingContext& routing)
   at::Tensor x = seams_.around(0, batch.ids, [&](const at::Tensor& ids) { return seams_.embedding(*embedding_, ids); });
   const BlockContext context{
       .rotary = make_rotary(batch.positions, shape_.head_dim, shape_.rope_theta, x.scalar_type(), shape_.yarn),
-      .mask = document_mask(batch.positions),
+      .mask = document_mask(batch.positions, x.scalar_type()),
       .routing = routing,
   };
   for (size_t i = 0; i < blocks_.size(); ++i) {

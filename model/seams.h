@@ -14,8 +14,9 @@ struct Parameter;
 
 // Which positions may see each other, besides causality.
 struct AttentionMask {
-  // [B, 1, S, S] bool, true = may attend (causal and same document); undefined: plain causal.
-  at::Tensor allowed;
+  // [B, 1, S, S] in the compute dtype, added to the scores: 0 where attending is allowed (causal and same document), else
+  // -infinity; undefined: plain causal.
+  at::Tensor bias;
 };
 
 // Inner attention: q [B, H, S, E], k and v [B, K, S, E] -> [B, H, S, E]. H may be local heads; H is a multiple of K.

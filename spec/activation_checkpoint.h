@@ -36,7 +36,7 @@ class BlockCost {
   explicit BlockCost(const RunSpec& run);
 
   // Bytes that stay from the block's forward to its backward. A tensor that several segments read counts once, and the
-  // block's input, which always stays, counts here, not its output. Without the mask of packed documents.
+  // block's input, which always stays, counts here, not its output. The mask of documents is all blocks' and not in it.
   int64_t kept_bytes(const KeptResults& kept) const;
   int64_t all_bytes() const;  // kept_bytes of all results: no recomputation
 

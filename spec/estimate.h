@@ -7,8 +7,8 @@
 namespace qwen3::spec {
 
 // What a rank holds at the fullest moment of a step, by kind, in bytes. Of the ranks it is the one that holds most;
-// experts are thought to be chosen evenly. Not counted: the mask of packed documents, buffers of a collective's back
-// end, the process itself.
+// experts are thought to be chosen evenly, and documents to be packed. Not counted: buffers of a collective's back end,
+// the process itself.
 struct BytesPerRank {
   // This rank's shards in the state's dtype and, where compute has another, in that as well; the whole weights (or what
   // tensor and expert parallelism leave of them) that are gathered, and those that are being gathered.

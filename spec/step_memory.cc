@@ -201,7 +201,8 @@ class StepMemory {
     const int64_t piece = tokens_here_ * run_.model.dim * element_, whole = tokens_ * run_.model.dim * element_;
     const std::vector<KeptResults> kept = kept_results(run_);
 
-    activations_ = tokens_ * run_.model.head_dim * state_;  // the rotation's angles
+    // The rotation's angles, and the mask of documents.
+    activations_ = tokens_ * run_.model.head_dim * state_ + tokens_ * run_.data.seq_len * element_;
     for (int64_t layer = 0; layer < last_layer_; ++layer) {
       gather(layer);
       start_gather(layer + 1);

@@ -124,7 +124,7 @@ TEST(Attention, EqualsTheFormulaForwardAndBackward) {
       return at::matmul(at::softmax(scores.masked_fill(allowed.logical_not(), -1e30), -1), v);
     };
     const auto ours = [&](const std::vector<at::Tensor>& in) {
-      return plain_attention(in[0], in[1], in[2], document_mask(positions));
+      return plain_attention(in[0], in[1], in[2], document_mask(positions, in[0].scalar_type()));
     };
     const std::vector<at::Tensor> inputs = {random({2, 4, length, 32}, 1, -2, 2), random({2, 2, length, 32}, 2, -2, 2),
                                             random({2, 2, length, 32}, 3, -2, 2)};

@@ -174,15 +174,18 @@ TEST_P(BytesOfEverySubset, AreThoseThatTheArithmeticSays) {
     run.precision = precision;
     const spec::BlockCost cost(run);
     for (const KeptResults& kept : subsets_of_results(run.model)) {
-      const auto bytes_of_forward = [&](int64_t layers) {
+      const auto bytes_of_forward = [&](int64_t layers, bool documents) {
         run.model.layers = layers;
         Scene scene(run, kept, dtype);
-        const model::Microbatch batch = microbatch(run, 0, /*documents=*/false);
+        const model::Microbatch batch = microbatch(run, 0, documents);
         const int64_t before = kernels::live_bytes();
         const at::Tensor loss = scene.model.loss(batch, 0.01);
         return kernels::live_bytes() - before;
       };
-      EXPECT_EQ(bytes_of_forward(2) - bytes_of_forward(1), cost.kept_bytes(kept)) << text(kept) << ", " << dtype;
+      for (const bool documents : {false, true}) {
+        const int64_t bytes = bytes_of_forward(2, documents) - bytes_of_forward(1, documents);
+        EXPECT_EQ(bytes, cost.kept_bytes(kept)) << text(kept) << ", " << dtype << (documents ? ", packed" : "");
+      }
     }
   }
 }

@@ -159,7 +159,7 @@ using Kind = Timeline::Span::Kind;
 
 // What this rank notes of its first step.
 Spans spans_of_a_step(const spec::RunSpec& run, const parallel::DeviceMesh& mesh) {
-  rank::Trainer trainer(run, mesh, {std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab), nullptr});
+  rank::Trainer trainer(run, mesh, {text_of(run), nullptr});
   Timeline& timeline = mesh.instruments().timeline;
   timeline.keep_spans(1 << 13);
   trainer.step(1, {});
@@ -285,7 +285,7 @@ class SlowText : public SyntheticText {
 TEST(StepSplit, AddsUpToTheStepsSecondsAndShowsWhoWasSlow) {
   const spec::RunSpec run = tiny_run(data_parallel_mesh(1, 2), /*tied=*/false);
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& mesh) {
-    std::shared_ptr<data::Dataset> text = std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab);
+    std::shared_ptr<data::Dataset> text = text_of(run);
     if (mesh.rank() == 1) text = std::make_shared<SlowText>(50, run.data.seq_len, run.model.vocab);
     rank::Trainer trainer(run, mesh, {text, nullptr});
     trainer.step(1, {});
@@ -335,7 +335,7 @@ TEST(Trace, HasEveryPartOfAStepNestedAndChangesNoBit) {
   std::mutex mutex;
   std::vector<double> losses;
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& mesh) {
-    rank::Trainer trainer(run, mesh, {std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab), nullptr});
+    rank::Trainer trainer(run, mesh, {text_of(run), nullptr});
     rank::Profiler profiler({.enable = true, .freq = 3, .active = 2}, folder.path(), mesh.rank(),
                             mesh.instruments().timeline, trainer.unit_names());
     for (int64_t step = 1; step <= 3; ++step) {

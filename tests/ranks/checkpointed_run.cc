@@ -26,7 +26,7 @@ std::string CheckpointedRuns::run_steps(const spec::RunSpec& run, int64_t from, 
   std::set<std::string> in_memory;  // what the ranks say of their state
   ++attempt_;
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& devices) {
-    data::Splits data{std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab), nullptr};
+    data::Splits data{text_of(run), nullptr};
     rank::Trainer trainer(run, devices, data);
     rank::Checkpointer checkpointer(run, devices, trainer.model(), {folder_.path(), attempt_, "{}"},
                                     [&](const internal::v1::PreparedCheckpoint& prepared) {

@@ -53,7 +53,7 @@ TEST(FsdpMemory, ARankOfItsOwn) {
   const spec::RunSpec run = run_of(here->argument() == "reshard");
   const auto store = here->rendezvous("memory");
   const parallel::DeviceMesh mesh(run.mesh, here->rank(), store.get());
-  rank::Trainer trainer(run, mesh, {std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab), nullptr});
+  rank::Trainer trainer(run, mesh, {text_of(run), nullptr});
   kernels::reset_peak();
   trainer.step(1, {});
   trainer.step(2, {});

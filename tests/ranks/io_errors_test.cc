@@ -65,7 +65,7 @@ TEST(IoErrors, TheLastCheckpointOnAFullDiskIsTriedAgain) {
   const tests::TemporaryFolder folder("full");
   const spec::RunSpec run = tiny_run(data_parallel_mesh(1, 1), /*tied=*/true);
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& mesh) {
-    rank::Trainer trainer(run, mesh, {std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab), nullptr});
+    rank::Trainer trainer(run, mesh, {text_of(run), nullptr});
     rank::Checkpointer checkpointer(run, mesh, trainer.model(), {folder.path(), 1, "{}"}, nullptr);
     checkpoint::RunState state;
     state.step = 1;
@@ -81,7 +81,7 @@ TEST(IoErrors, ACheckpointThatIsDamagedOrGoneIsCalledSo) {
   const spec::RunSpec run = tiny_run(data_parallel_mesh(1, 1), /*tied=*/true);
   const std::string folder = runs.run_steps(run, 0, 1, "");
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& mesh) {
-    rank::Trainer trainer(run, mesh, {std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab), nullptr});
+    rank::Trainer trainer(run, mesh, {text_of(run), nullptr});
     rank::Checkpointer checkpointer(run, mesh, trainer.model(), {runs.folder(), 9, "{}"}, nullptr);
     const auto restore = [&] { checkpointer.restore(folder, {}); };
     std::filesystem::resize_file(folder + "/rank-0.safetensors", 100);

@@ -69,6 +69,10 @@ data::Sample SyntheticText::at(int64_t index) const {
   return sample;
 }
 
+std::shared_ptr<SyntheticText> text_of(const spec::RunSpec& run) {
+  return std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab);
+}
+
 spec::RunSpec tiny_run(const spec::Mesh& mesh, bool tied) {
   spec::RunSpec run;
   run.model = {.flavor = "tiny",
@@ -115,7 +119,7 @@ Outcome train(const spec::RunSpec& run, int64_t steps) {
   Outcome outcome;
   std::map<std::string, checkpoint::TensorDigest> digests;
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& mesh) {
-    data::Splits data{std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab), nullptr};
+    data::Splits data{text_of(run), nullptr};
     rank::Trainer trainer(run, mesh, data);
     std::vector<std::string> losses, norms;
     for (int64_t step = 1; step <= steps; ++step) {

@@ -23,14 +23,8 @@ class SyntheticText : public data::Dataset {
   int64_t sequences_, seq_len_, vocab_;
 };
 
-// Its sequences without a document boundary, hence without the mask of documents.
-struct OneDocument : data::Dataset {
-  explicit OneDocument(const spec::RunSpec& run) : text(50, run.data.seq_len, run.model.vocab) {}
-  int64_t sequences() const override { return text.sequences(); }
-  int64_t tokens() const override { return text.tokens(); }
-  data::Sample at(int64_t index) const override { return text.at(3 * index + 1); }
-  SyntheticText text;
-};
+// Fifty sequences for the run.
+std::shared_ptr<SyntheticText> text_of(const spec::RunSpec& run);
 
 // Eight microbatches of two sequences per step, ordered mode, float32. `mesh` decides how many each rank runs.
 spec::RunSpec tiny_run(const spec::Mesh& mesh, bool tied);
