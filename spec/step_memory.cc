@@ -141,7 +141,7 @@ class StepMemory {
   void advance_reductions(std::vector<Unit*> begun, int64_t k) {
     for (Unit* unit : begun) release(*unit);
     auto& [exchanging, adding, gathering] = reducing_;
-    for (Unit* unit : gathering) unit->replicas = unit->shard_sum;
+    for (Unit* unit : gathering) unit->replicas = std::min(unit->replicas, unit->shard_sum);  // all have the parts
     for (Unit* unit : adding) advance_replicas(*unit);
     for (Unit* unit : exchanging) settle(*unit, k);
     for (Unit* unit : begun) reduce(*unit, k);

@@ -100,7 +100,7 @@ spec::RunSpec run_of(const Shape& shape) {
 int64_t measured_bytes(const spec::RunSpec& run) {
   int64_t bytes = 0;
   run_ranks(run.mesh, [&](const parallel::DeviceMesh& mesh) {
-    rank::Trainer trainer(run, mesh, {text_of(run), nullptr});
+    rank::Trainer trainer(run, mesh, {two_documents_of(run), nullptr});
     const int64_t between_steps = kernels::live_bytes();
     kernels::reset_peak();
     trainer.step(1, {});

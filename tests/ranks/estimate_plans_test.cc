@@ -174,7 +174,7 @@ TEST(Estimate, ARankOfItsOwn) {
     const int64_t before = kernels::live_bytes();
     const auto store = here->rendezvous(plan.name);
     const parallel::DeviceMesh mesh(plan.run.mesh, here->rank(), store.get());
-    rank::Trainer trainer(plan.run, mesh, {text_of(plan.run), nullptr});
+    rank::Trainer trainer(plan.run, mesh, {two_documents_of(plan.run), nullptr});
     std::vector<int64_t> sent;
     int64_t least = 0;  // over steps: a thread of the back end that lets go late of what it sent does so by chance
     for (int64_t step = 1; step <= 3; ++step) {

@@ -73,6 +73,10 @@ std::shared_ptr<SyntheticText> text_of(const spec::RunSpec& run) {
   return std::make_shared<SyntheticText>(50, run.data.seq_len, run.model.vocab);
 }
 
+std::shared_ptr<TwoDocuments> two_documents_of(const spec::RunSpec& run) {
+  return std::make_shared<TwoDocuments>(50, run.data.seq_len, run.model.vocab);
+}
+
 spec::RunSpec tiny_run(const spec::Mesh& mesh, bool tied) {
   spec::RunSpec run;
   run.model = {.flavor = "tiny",

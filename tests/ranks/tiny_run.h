@@ -23,8 +23,16 @@ class SyntheticText : public data::Dataset {
   int64_t sequences_, seq_len_, vocab_;
 };
 
+// Its sequences with two documents, so that each microbatch has the mask of documents.
+class TwoDocuments final : public SyntheticText {
+ public:
+  using SyntheticText::SyntheticText;
+  data::Sample at(int64_t index) const override { return SyntheticText::at(3 * index); }
+};
+
 // Fifty sequences for the run.
 std::shared_ptr<SyntheticText> text_of(const spec::RunSpec& run);
+std::shared_ptr<TwoDocuments> two_documents_of(const spec::RunSpec& run);
 
 // Eight microbatches of two sequences per step, ordered mode, float32. `mesh` decides how many each rank runs.
 spec::RunSpec tiny_run(const spec::Mesh& mesh, bool tied);
