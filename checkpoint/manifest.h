@@ -33,7 +33,7 @@ struct TensorRecord {
 struct RunState {
   int64_t step = 0;             // optimizer steps done
   int64_t tokens = 0;           // valid tokens trained on
-  std::string model_json;       // the model's shape, as JSON (flavor, dim, ...); compared on restore
+  std::string model_json;       // the model's shape, as JSON; a restore compares it (structural_difference)
   std::string spec_json;        // the JobSpec as JSON, for people
   double first_loss = 0;        // of step 1
   double last_loss = 0;         // of this step

@@ -25,6 +25,13 @@ constexpr std::pair<const char*, int64_t spec::ModelShape::*> kSizes[] = {
     {"expert_hidden", &spec::ModelShape::expert_hidden},
 };
 
+// Sizes that the tensors' shapes do not tell, or not clearly.
+constexpr std::pair<const char*, int64_t spec::ModelShape::*> kStructure[] = {
+    {"layers", &spec::ModelShape::layers},     {"heads", &spec::ModelShape::heads},
+    {"kv_heads", &spec::ModelShape::kv_heads}, {"head_dim", &spec::ModelShape::head_dim},
+    {"experts", &spec::ModelShape::experts},   {"experts_per_token", &spec::ModelShape::experts_per_token},
+};
+
 Json yarn_json(const spec::Yarn& yarn) {
   Json json = {{"factor", yarn.factor},
                {"original_max_position", yarn.original_max_position},
@@ -83,6 +90,19 @@ absl::StatusOr<ModelRecord> parse_model_json(const std::string& text) try {
   return record;
 } catch (const Json::exception& error) {
   return absl::InvalidArgumentError(absl::StrCat("model: ", error.what()));
+}
+
+std::string structural_difference(const spec::ModelShape& held, const spec::ModelShape& wanted) {
+  for (const auto& [key, member] : kStructure) {
+    const int64_t got = held.*member, want = wanted.*member;
+    if (got != want && got != 0) return absl::StrCat(key, " is ", got, ", the run wants ", want);
+  }
+  const auto differs = [](const char* key, bool got) {
+    return absl::StrCat(key, " is ", got ? "true" : "false", ", the run wants ", got ? "false" : "true");
+  };
+  if (held.tied != wanted.tied) return differs("tied", held.tied);
+  const bool gates = wanted.experts > 0 && held.norm_topk_prob != wanted.norm_topk_prob;
+  return gates ? differs("norm_topk_prob", held.norm_topk_prob) : "";
 }
 
 }  // namespace qwen3::checkpoint

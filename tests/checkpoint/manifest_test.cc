@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "checkpoint/model_json.h"
 #include "tests/checkpoint/scene.h"
 
 namespace qwen3::checkpoint {
@@ -228,6 +229,18 @@ TEST(Manifest, ADigestThatDoesNotFollowFromTheTensorsIsRefused) {
   testing::write_bytes(folder.file("rank-0.safetensors"), std::string(100, 'x'));
   ASSERT_TRUE(write_manifest(folder.path(), manifest).ok());
   EXPECT_THAT(std::string(read_manifest(folder.path()).status().message()), HasSubstr("state_digest is"));
+}
+
+TEST(ModelJson, WhatAnOlderTextLeavesOutIsNoDifference) {
+  const spec::ModelShape mixture = *spec::find_flavor("debugmodel_moe");
+  const auto difference_from = [&](const std::string& text) {
+    return structural_difference(parse_model_json(text).value().shape, mixture);
+  };
+  const std::string older =
+      R"({"dim":256,"layers":8,"heads":16,"kv_heads":8,"head_dim":128,"vocab":2048,"experts":64,"tied":false)";
+  EXPECT_EQ(difference_from(older + "}"), "");
+  EXPECT_EQ(difference_from(older + R"(,"experts_per_token":4})"), "experts_per_token is 4, the run wants 8");
+  EXPECT_EQ(difference_from(model_json(mixture)), "");
 }
 
 }  // namespace

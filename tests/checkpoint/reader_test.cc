@@ -7,7 +7,6 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
-#include <optional>
 #include <random>
 #include <thread>
 
@@ -61,21 +60,6 @@ void commit(const std::string& folder, const std::vector<int64_t>& cuts, float f
   ASSERT_TRUE(write_manifest(folder, *merged).ok());
 }
 
-// Commits what is there again, with digests of chunks of `chunk_bytes`.
-void cut_into_chunks(const std::string& folder, int64_t chunk_bytes) {
-  Manifest manifest = read_manifest(folder).value();
-  const auto size = static_cast<size_t>(chunk_bytes);
-  for (auto& [name, file] : manifest.files) {
-    const std::string text = testing::read_bytes(absl::StrCat(folder, "/", name));
-    file.chunk_bytes = chunk_bytes;
-    file.xxh3_128.clear();
-    for (size_t begin = 0; begin < text.size(); begin += size) {
-      file.xxh3_128.push_back(bytes_digest(std::string_view(text).substr(begin, size)));
-    }
-  }
-  ASSERT_TRUE(write_manifest(folder, manifest).ok());
-}
-
 // Reads everything, as a restore does.
 absl::Status read_all(const std::string& folder) {
   const auto reader = Reader::open(folder);
@@ -110,7 +94,7 @@ TEST(Reader, AnyBoxIsReadWhateverTheChunks) {
     SCOPED_TRACE(chunk_bytes);
     const TemporaryFolder folder;
     commit(folder.path(), {0, 4, 10});
-    cut_into_chunks(folder.path(), chunk_bytes);
+    testing::cut_into_chunks(folder.path(), chunk_bytes);
     for (int64_t begin = 0; begin < kRows; ++begin) {
       for (int64_t rows = 1; rows <= kRows - begin; ++rows) {
         const auto reader = Reader::open(folder.path());  // anew: nothing is checked yet
@@ -320,23 +304,14 @@ TEST_F(Chunks, TheOneOfTheHeaderIsAlwaysChecked) {
   EXPECT_THAT(read(*reader, {{1100, 0}, {1, 1}}), HasSubstr("bytes 0 to 4194304 have XXH3-128 "));
 }
 
-// What this process has read, as the kernel counts it.
-std::optional<int64_t> bytes_read() {
-  std::ifstream file("/proc/self/io");
-  std::string key;
-  int64_t value = 0;
-  if (file >> key >> value && key == "rchar:") return value;
-  return std::nullopt;
-}
-
 TEST_F(Chunks, NothingElseIsReadAndNothingTwiceWithoutNeed) {
   const auto reader = Reader::open(folder_.path());
   ASSERT_TRUE(reader.ok()) << reader.status();
   constexpr int64_t kLittle = 128 << 10;  // the header again, the last chunk, the counter itself
   const auto read_for = [&](const spec::Box& box) {
-    const int64_t before = bytes_read().value_or(0);
+    const int64_t before = testing::bytes_read();
     EXPECT_EQ(read(*reader, box), "right");
-    return bytes_read().value_or(0) - before;
+    return testing::bytes_read() - before;
   };
   const int64_t first = read_for({{1100, 100}, {900, 7}});
   if (first < kChunkBytes) GTEST_SKIP() << "this kernel does not count what is read";

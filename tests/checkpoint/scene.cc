@@ -8,6 +8,9 @@
 #include <iterator>
 #include <numeric>
 #include <stdexcept>
+#include <string_view>
+
+#include "checkpoint/manifest.h"
 
 namespace qwen3::checkpoint::testing {
 
@@ -29,6 +32,27 @@ std::vector<std::string> names_in(const std::string& folder) {
   for (const auto& entry : std::filesystem::directory_iterator(folder)) names.push_back(entry.path().filename());
   std::sort(names.begin(), names.end());
   return names;
+}
+
+void cut_into_chunks(const std::string& folder, int64_t chunk_bytes) {
+  Manifest manifest = read_manifest(folder).value();
+  const auto size = static_cast<size_t>(chunk_bytes);
+  for (auto& [name, file] : manifest.files) {
+    const std::string text = read_bytes(folder + "/" + name);
+    file.chunk_bytes = chunk_bytes;
+    file.xxh3_128.clear();
+    for (size_t begin = 0; begin < text.size(); begin += size) {
+      file.xxh3_128.push_back(bytes_digest(std::string_view(text).substr(begin, size)));
+    }
+  }
+  ASSERT_TRUE(write_manifest(folder, manifest).ok());
+}
+
+int64_t bytes_read() {
+  std::ifstream file("/proc/thread-self/io");
+  std::string key;
+  int64_t value = 0;
+  return file >> key >> value && key == "rchar:" ? value : 0;
 }
 
 int64_t count_of(const std::vector<int64_t>& shape) {

@@ -17,6 +17,11 @@ void write_bytes(const std::string& path, const std::string& bytes);
 std::string read_bytes(const std::string& path);
 std::vector<std::string> names_in(const std::string& folder);  // sorted
 
+// Commits the checkpoint in the folder again, with digests of chunks of so many bytes.
+void cut_into_chunks(const std::string& folder, int64_t chunk_bytes);
+// What this thread has read so far, as the kernel counts it; 0 where it does not.
+int64_t bytes_read();
+
 int64_t count_of(const std::vector<int64_t>& shape);  // elements
 
 // 0.5, 1.5, 2.5, ... from `first`.

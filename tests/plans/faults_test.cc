@@ -49,7 +49,16 @@ const std::vector<Plan> kData{{.replicate = 2, .shard = 2},
 const std::vector<Plan> kTensor{{.shard = 2, .tp = 2}, in_float64({.model = Plan::Model::kMoe, .shard = 2, .tp = 2})};
 const std::vector<Plan> kExpert{{.model = Plan::Model::kMoe, .shard = 4, .ep = 2},
                                 in_float64({.model = Plan::Model::kMoe, .shard = 2, .tp = 2, .ep = 2})};
-constexpr int kBlocks = 3;
+const std::vector<Plan> kRouted{kTensor[1], kExpert[1]};
+constexpr int kBlocks = 3, kExperts = 4;
+// A step begins and ends with one exchange of integers between all ranks.
+constexpr int kTotalsOfTheLastStep = 2 * static_cast<int>(kSteps) - 1;
+
+// The counts of routed tokens in the totals [ranks, ...] of a step: [ranks, blocks * experts].
+at::Tensor counts_in(const at::Tensor& totals) {
+  constexpr int64_t kCounts = kBlocks * kExperts;
+  return totals.narrow(1, totals.size(1) - kCounts, kCounts);
+}
 
 std::vector<Plan> every(const std::vector<std::vector<Plan>>& lists) {
   std::vector<Plan> all;
@@ -126,6 +135,19 @@ const Case kCases[] = {
      [](at::ScalarType dtype) {
        return in_exchange(
            "efsdp", "all_to_all", dtype, 0, [](const at::Tensor& r) { r[0].zero_(); }, on_rank_1);
+     }},
+    // After the last step nothing but the buffers can show it. Twice: as if each of two tp ranks counted.
+    {"count_routed_tokens_twice", kRouted,
+     [](at::ScalarType) {
+       return in_exchange(
+           "world", "all_gather", at::kLong, kTotalsOfTheLastStep, [](const at::Tensor& r) { counts_in(r).mul_(2); },
+           everywhere);
+     }},
+    {"drop_the_routed_tokens_of_one_rank", kRouted,
+     [](at::ScalarType) {
+       return in_exchange(
+           "world", "all_gather", at::kLong, kTotalsOfTheLastStep, [](const at::Tensor& r) { counts_in(r)[2].zero_(); },
+           everywhere);
      }},
 };
 

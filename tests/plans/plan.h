@@ -45,6 +45,7 @@ struct Bound {
   double loss = 0, grad_norm = 0;
   double gradient = 0;   // of each tensor, at step 1
   double parameter = 0;  // of each tensor, after the last step
+  double buffer = 0;     // of each bias and counts of experts, after the last step; infinite: they may be anything
 };
 Bound bound_of(const Plan& plan);
 

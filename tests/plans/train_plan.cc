@@ -39,6 +39,16 @@ bool collect(const parallel::ShardedModel& model, const std::string& prefix,
   return agree;
 }
 
+// The same of buffers, which are whole on every rank.
+bool collect_buffers(const parallel::ShardedModel& model, Tensors& whole) {
+  bool agree = true;
+  for (const model::Buffer& buffer : model.buffers()) {
+    const auto [known, is_new] = whole.try_emplace(buffer.name, buffer.value.clone());
+    agree &= is_new || at::equal(known->second, buffer.value);
+  }
+  return agree;
+}
+
 double relative(double value, double wanted) {
   return value == wanted ? 0 : std::abs(value - wanted) / std::abs(wanted);
 }
@@ -77,6 +87,8 @@ std::vector<Trained> train_plans(const std::vector<Plan>& plans, const Fault& fa
       gather("model.", &parallel::ShardedTensor::master, result.state);
       gather("exp_avg.", &parallel::ShardedTensor::exp_avg, result.state);
       gather("exp_avg_sq.", &parallel::ShardedTensor::exp_avg_sq, result.state);
+      const std::lock_guard lock(mutex);
+      result.replicas_agree &= collect_buffers(trainer.model(), result.buffers);
     }
   });
   return trained;
@@ -113,6 +125,7 @@ std::vector<std::string> differences(const Trained& trained, const Trained& sing
   check_tensors("the gradient of step 1 of ", trained.first_moments, single.first_moments, "", bound.gradient);
   check_tensors("after the last step ", trained.state, single.state, "model.", bound.parameter);
   if (bound.parameter == 0) check_tensors("after the last step ", trained.state, single.state, "exp_avg", 0);
+  check_tensors("after the last step ", trained.buffers, single.buffers, "", bound.buffer);
   if (!trained.replicas_agree) found.push_back("the replicas differ");
   return found;
 }

@@ -18,8 +18,9 @@ inline constexpr int64_t kSteps = 5;
 struct Trained {
   std::vector<double> losses, auxiliary_losses, norms;  // by step
   std::map<std::string, at::Tensor> first_moments;      // after step 1: the clipped gradient of step 1 * (1 - beta1)
-  std::map<std::string, at::Tensor> state;  // after the last step: "model.", "exp_avg." and "exp_avg_sq." + name
-  bool replicas_agree = true;               // bit by bit, those who keep the same piece
+  std::map<std::string, at::Tensor> state;    // after the last step: "model.", "exp_avg." and "exp_avg_sq." + name
+  std::map<std::string, at::Tensor> buffers;  // after the last step
+  bool replicas_agree = true;                 // bit by bit, those who keep the same piece
 };
 
 // Called on every rank before training: plants a fault (parallel/instruments.h).

@@ -40,11 +40,17 @@ std::string CheckpointedRuns::run_steps(const spec::RunSpec& run, int64_t from, 
     checkpoint::RunState state;
     if (!restore.empty()) state = checkpointer.restore(restore, {});
     ASSERT_EQ(state.step, from);
-    while (state.step < to) state.step = trainer.step(state.step + 1, {}).metrics.step;
+    std::vector<double> losses;
+    while (state.step < to) {
+      const rank::StepMetrics metrics = trainer.step(state.step + 1, {}).metrics;
+      state.step = metrics.step;
+      losses.push_back(metrics.loss);
+    }
     checkpointer.save(state, /*last=*/true);
     const std::string digest = rank::state_digest(trainer.model());  // collective
     const std::lock_guard lock(mutex);
     in_memory.insert(digest);
+    if (devices.rank() == 0) losses_ = losses;
   });
   std::vector<checkpoint::Manifest> in_order;
   for (auto& [rank, part] : parts) in_order.push_back(std::move(part));

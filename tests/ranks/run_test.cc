@@ -8,12 +8,15 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <set>
 #include <string>
+#include <system_error>
 
 #include "checkpoint/manifest.h"
 #include "spec/config/data_root.h"
 #include "spec/config/job_spec.h"
 #include "tests/temporary_folder.h"
+#include "worker/rank/error_boundary.h"
 #include "worker/rank/standalone_link.h"
 #include "worker/rank/wire.h"
 
@@ -114,6 +117,46 @@ TEST_F(WholeRun, TwoSavesThatFailDoNotEndTheSaving) {
   }
   run();
   EXPECT_TRUE(std::filesystem::exists(assignment_.checkpoint_folder() + "/step-3.attempt-1/manifest.json"));
+}
+
+TEST_F(WholeRun, AFullWarmStartWantsMoreStepsThanItsCheckpointHasDone) {
+  run();
+  const tests::TemporaryFolder own("warm");
+  assignment_.set_initial_load_folder(folder_.file("step-2.attempt-1"));
+  assignment_.set_checkpoint_folder(own.path());
+  v1::JobSpec& spec = *assignment_.mutable_spec();
+  spec.mutable_checkpoint()->set_initial_load_model_only(false);
+  const auto failed = rank::run_guarded([&] { run(); });
+  ASSERT_TRUE(failed.has_value()) << "it ended without a step of its own";
+  EXPECT_EQ(failed->failure().class_(), v1::FAILURE_CLASS_USER);
+  const std::string why = assignment_.initial_load_folder() + " is of step 2, but training.steps is 2: ";
+  EXPECT_THAT(failed->failure().message(), ::testing::HasSubstr(why));
+
+  spec.mutable_training()->set_steps(3);
+  spec.clear_lr_scheduler();
+  spec::config::fill_defaults(spec);
+  EXPECT_EQ(run().step(), 3);
+  EXPECT_TRUE(std::filesystem::exists(own.file("step-3.attempt-1/manifest.json")));
+}
+
+TEST_F(WholeRun, ProfilingAloneWritesATraceOfEveryNthStep) {
+  v1::JobSpec& spec = *assignment_.mutable_spec();
+  spec.mutable_training()->set_steps(4);
+  spec.clear_lr_scheduler();
+  spec.mutable_profiling()->set_enable_profiling(true);
+  spec.mutable_profiling()->set_profile_freq(2);
+  spec::config::fill_defaults(spec);
+  ASSERT_THAT(spec::config::check(spec, environment_), ::testing::IsEmpty());
+  run();
+  std::set<std::string> traces;
+  std::error_code none;  // then the set is empty
+  for (const auto& entry : std::filesystem::directory_iterator(folder_.file("profile_traces"), none)) {
+    traces.insert(entry.path().filename().string());
+  }
+  EXPECT_THAT(traces, ::testing::ElementsAre("iteration_2", "iteration_4"));
+  for (const std::string& trace : traces) {
+    EXPECT_TRUE(std::filesystem::exists(folder_.file("profile_traces/" + trace + "/rank0_trace.json"))) << trace;
+  }
 }
 
 }  // namespace

@@ -202,5 +202,38 @@ TEST_F(JobSpecTest, AnotherVocabularySizeReachesTheModel) {
   EXPECT_EQ(run(job([](v1::JobSpec& s) { s.mutable_model()->set_vocab_size(151936); })).model.vocab, 151936);
 }
 
+// Unlike values, so that two keys that change places show.
+TEST_F(JobSpecTest, OptimizerBalanceAndProfilingReachTheRun) {
+  const RunSpec resolved = run(job([](v1::JobSpec& s) {
+    s.mutable_model()->set_flavor("debugmodel_moe");
+    v1::OptimizerSection& optimizer = *s.mutable_optimizer();
+    optimizer.set_lr(0.5);
+    optimizer.set_beta1(0.25);
+    optimizer.set_beta2(0.75);
+    optimizer.set_eps(0.125);
+    optimizer.set_weight_decay(0.0625);
+    optimizer.add_no_decay("*norm.weight");
+    optimizer.add_no_decay("tok_embeddings.weight");
+    s.mutable_debug()->set_moe_force_load_balance(true);
+    v1::ProfilingSection& profiling = *s.mutable_profiling();
+    profiling.set_enable_profiling(true);
+    profiling.set_save_traces_folder("traces_of_steps");
+    profiling.set_profile_freq(20);
+    profiling.set_profiler_active(3);
+  }));
+  EXPECT_EQ(resolved.optimizer.lr, 0.5);
+  EXPECT_EQ(resolved.optimizer.beta1, 0.25);
+  EXPECT_EQ(resolved.optimizer.beta2, 0.75);
+  EXPECT_EQ(resolved.optimizer.eps, 0.125);
+  EXPECT_EQ(resolved.optimizer.weight_decay, 0.0625);
+  EXPECT_THAT(resolved.optimizer.no_decay, ElementsAre("*norm.weight", "tok_embeddings.weight"));
+  EXPECT_TRUE(resolved.moe.force_load_balance);
+  EXPECT_FALSE(run(job()).moe.force_load_balance);
+  EXPECT_TRUE(resolved.profiling.enable);
+  EXPECT_EQ(resolved.profiling.folder, "traces_of_steps");
+  EXPECT_EQ(resolved.profiling.freq, 20);
+  EXPECT_EQ(resolved.profiling.active, 3);
+}
+
 }  // namespace
 }  // namespace qwen3::spec::config

@@ -228,6 +228,33 @@ TEST(Rules, OrderedModeNeedsFloat32OneThreadAndPowersOfTwo) {
                                        "parallelism.data_parallel_shard_degree"));
 }
 
+TEST(Rules, OrderedModeNeedsGradientsThatTravelInFloat32) {
+  RunSpec run = valid_run();
+  run.reduce_in_bfloat16 = true;
+  EXPECT_THAT(fields(run), IsEmpty());
+  run.ordered = true;
+  EXPECT_THAT(sentences(run), ElementsAre("debug.ordered needs gradients in float32: set "
+                                          "training.mixed_precision_reduce to \"float32\""));
+  EXPECT_THAT(fields(run), ElementsAre("training.mixed_precision_reduce"));
+}
+
+TEST(Rules, OrderedModeWithExpertParallelismAddsGradientsAfterEveryMicrobatch) {
+  RunSpec run = valid_run();
+  run.model = *find_flavor("debugmodel_moe");
+  run.ordered = true;
+  run.reduce_once = true;
+  EXPECT_THAT(fields(run), Not(Contains("parallelism.fsdp_reduce")));
+  run.mesh.ep = 2;
+  EXPECT_THAT(sentences(run),
+              Contains("debug.ordered with expert_parallel_degree 2 needs gradients to be added after every "
+                       "microbatch: set parallelism.fsdp_reduce to \"microbatch\""));
+  EXPECT_THAT(fields(run), Contains("parallelism.fsdp_reduce"));
+  run.reduce_once = false;
+  EXPECT_THAT(fields(run), Not(Contains("parallelism.fsdp_reduce")));
+  run.reduce_once = true, run.ordered = false;
+  EXPECT_THAT(fields(run), Not(Contains("parallelism.fsdp_reduce")));
+}
+
 TEST(Rules, OrderedModeNeedsAPowerOfTwoOfMicrobatches) {
   RunSpec run = valid_run();
   run.ordered = true;

@@ -151,6 +151,10 @@ checkpoint::RunState Checkpointer::restore(const std::string& folder, const Want
   auto reader = checkpoint::Reader::open(folder);
   check(reader.status());
   const checkpoint::Manifest& manifest = reader->manifest();
+  const auto held = checkpoint::parse_model_json(manifest.run.model_json);
+  check(held.status());
+  const std::string difference = checkpoint::structural_difference(held->shape, run_.model);
+  if (!difference.empty()) fail("model: " + difference);
   // `box` of tensor `name` into `values`.
   const auto read = [&](const std::string& name, const std::vector<int64_t>& shape, const spec::Box& box,
                         const at::Tensor& values, const char* advice) {

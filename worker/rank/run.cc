@@ -96,7 +96,7 @@ class Run {
       const checkpoint::RunState loaded =
           checkpointer_.restore(assignment_.initial_load_folder(),
                                 {.training_state = !model_only, .expert_bias = spec_.moe.expert_bias_load});
-      if (!model_only) state_ = loaded;
+      if (!model_only) go_on_from(loaded);
     } else if (!spec_.init_hf_folder.empty()) {
       const auto source = checkpoint::open_hf_source(spec_.init_hf_folder);
       if (!source.ok()) throw std::runtime_error(std::string(source.status().message()));
@@ -160,6 +160,17 @@ class Run {
   }
 
  private:
+  // A full warm start. Without a step to train there would be no checkpoint, digest or export of this job's own.
+  void go_on_from(const checkpoint::RunState& loaded) {
+    if (loaded.step >= spec_.steps) {
+      throw std::runtime_error("checkpoint " + assignment_.initial_load_folder() + " is of step " +
+                               std::to_string(loaded.step) + ", but training.steps is " + std::to_string(spec_.steps) +
+                               ": with checkpoint.initial_load_model_only = false the job goes on after that step; "
+                               "write more steps, or true to take the weights alone");
+    }
+    state_ = loaded;
+  }
+
   Orders orders_for(int64_t step) {
     if (mesh_.rank() != 0) return {};
     int waiting = 0;
