@@ -81,6 +81,7 @@ void fill_plan(const spec::RunSpec& run, v1::Plan& plan) {
   wire.set_moments(bytes.moments);
   wire.set_activations(bytes.activations);
   wire.set_total(bytes.peak());
+  wire.set_checkpoint_copy(bytes.checkpoint_copy);
   const spec::CommunicationBytes sent = spec::estimate_communication(run);
   const auto add_sent = [&plan](const char* axis, int64_t bytes) {
     if (bytes > 0) (*plan.mutable_bytes_sent_per_step())[axis] = bytes;

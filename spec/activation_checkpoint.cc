@@ -14,7 +14,7 @@ constexpr std::array<std::string_view, 5> kDense = {"qkv", "attention", "attenti
                                                     "mlp_residual"};
 constexpr std::array<std::string_view, 7> kMoe = {"qkv",      "attention",      "attention_residual", "router",
                                                   "dispatch", "expert_gate_up", "expert_residual"};
-constexpr std::array<std::string_view, 2> kOp = {"attention", "gate_up"};
+constexpr std::array<std::string_view, 3> kOp = {"attention", "gate_up", "expert_gate_up"};
 
 KeptResults all_results(const ModelShape& model) {
   const auto names = block_results(model);

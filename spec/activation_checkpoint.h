@@ -22,7 +22,8 @@ using KeptResults = std::set<std::string, std::less<>>;
 // router, dispatch, expert_gate_up and expert_residual take the place of the last two.
 std::span<const std::string_view> block_results(const ModelShape& model);
 
-// What torchtitan's selective_ac_option = "op" stands for here: the attention's and the MLP's widest products.
+// What torchtitan's selective_ac_option = "op" stands for here: the attention's and the MLP's widest products, and the
+// experts'; a block has two of the three.
 std::span<const std::string_view> op_results();
 
 // Of each layer, as run.activation_checkpoint says. REQUIRES: check_rules(run) is empty.

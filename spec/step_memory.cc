@@ -76,6 +76,7 @@ class StepMemory {
       if (k >= 0 && k < microbatches) microbatch(k);
     }
     finish_step();
+    if (run_.checkpoint.enable) fullest_.checkpoint_copy = moments_ / 2 * 3;
     return fullest_;
   }
 

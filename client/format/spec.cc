@@ -92,7 +92,11 @@ void print_plan(std::ostream& out, const v1::Plan& plan, const char* indent) {
       << ", gradients " << bytes_text(bytes.gradients()) << ", moments " << bytes_text(bytes.moments())
       << ", activations " << bytes_text(bytes.activations()) << ")\n"
       << indent << "sent per rank and step: " << sent_text(plan) << '\n'
-      << indent << "checkpoint: " << bytes_text(plan.checkpoint_bytes()) << '\n';
+      << indent << "checkpoint: " << bytes_text(plan.checkpoint_bytes());
+  if (bytes.checkpoint_copy() > 0) {
+    out << "; while it is written a rank holds a copy of its part, " << bytes_text(bytes.checkpoint_copy());
+  }
+  out << '\n';
   if (plan.estimated_step_seconds() > 0) {
     out << indent << "estimated step time: " << absl::StrFormat("%.3g s", plan.estimated_step_seconds()) << '\n';
   }

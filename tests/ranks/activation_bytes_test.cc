@@ -1,8 +1,9 @@
-// The estimate of activation bytes against what the counting allocator sees in training steps of one rank, and how they
-// fall as less is kept. A process of its own: nothing else may allocate.
+// Estimated bytes against what the counting allocator sees in training steps of one rank: of activations, and how they
+// fall as less is kept; of a checkpoint's copy. A process of its own: nothing else may allocate.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <string>
@@ -11,6 +12,8 @@
 #include "spec/estimate.h"
 #include "tests/ranks/run_ranks.h"
 #include "tests/ranks/tiny_run.h"
+#include "tests/temporary_folder.h"
+#include "worker/rank/checkpointer.h"
 #include "worker/rank/trainer.h"
 
 namespace qwen3::testing {
@@ -132,6 +135,24 @@ TEST_P(EveryShape, HoldsTheBytesEstimatedAndFewerAsLessIsKept) {
     EXPECT_LT(measured[between], measured["none"]) << between;
     EXPECT_GT(measured[between], measured["full"]) << between;
   }
+}
+
+TEST_P(EveryShape, HoldsACopyOfTheStateWhileACheckpointIsWritten) {
+  const spec::RunSpec run = run_of(GetParam());
+  const tests::TemporaryFolder folder("copy");
+  run_ranks(run.mesh, [&](const parallel::DeviceMesh& mesh) {
+    rank::Trainer trainer(run, mesh, {two_documents_of(run), nullptr});
+    std::atomic<int64_t> held = 0;
+    rank::Checkpointer checkpointer(run, mesh, trainer.model(), {folder.path(), 1, "{}"},
+                                    [&](const internal::v1::PreparedCheckpoint&) { held = kernels::peak_bytes(); });
+    const int64_t before = kernels::live_bytes();
+    kernels::reset_peak();
+    checkpointer.save({.step = 1}, /*last=*/false);
+    checkpointer.wait();
+    const auto copy = static_cast<double>(spec::estimate_bytes_per_rank(run).checkpoint_copy);
+    // Slots are padded to multiples of 16 elements; the copy is not, and buffers come with it.
+    EXPECT_NEAR(static_cast<double>(held - before), copy, 0.01 * copy);
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(ActivationBytes, EveryShape, ::testing::ValuesIn(kShapes),

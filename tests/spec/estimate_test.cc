@@ -50,6 +50,7 @@ TEST(Estimate, OneRankHoldsTheWholeModel) {
   EXPECT_EQ(bytes.parameters, 4 * kAll);  // the masters are what forward reads
   EXPECT_EQ(bytes.moments, 8 * kAll);
   EXPECT_EQ(bytes.peak(), bytes.parameters + bytes.gradients + bytes.moments + bytes.activations);
+  EXPECT_EQ(bytes.checkpoint_copy, bytes.moments / 2 * 3);
   // The fullest moment of the first microbatch is the backward of the last block's MLP: head, last norm and w2 have
   // gradients. With activations of all blocks no later moment is fuller: what a block adds in gradients (15 MiB) is
   // less than what it frees (36 MiB).

@@ -40,7 +40,7 @@ Snapshot copy_state(const parallel::ShardedModel& model, bool with_buffers) {
       snapshot.items.push_back({state.prefix + tensor->name,
                                 tensor->layout.shape,
                                 {tensor->box.begin, values.sizes().vec()},
-                                values.clone()});
+                                values.to(at::kCPU, /*non_blocking=*/false, /*copy=*/true)});
     }
   }
   for (const model::Buffer& buffer : model.buffers()) {
@@ -48,7 +48,7 @@ Snapshot copy_state(const parallel::ShardedModel& model, bool with_buffers) {
     snapshot.items.push_back({kModelPrefix + buffer.name,
                               buffer.shape,
                               {std::vector<int64_t>(buffer.shape.size(), 0), values.sizes().vec()},
-                              values.clone()});
+                              values.to(at::kCPU, /*non_blocking=*/false, /*copy=*/true)});
   }
   return snapshot;
 }
