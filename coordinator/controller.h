@@ -91,9 +91,11 @@ class Controller {
   // OK: it ends or has ended CANCELLED. FAILED_PRECONDITION: it ended, or is ending, otherwise.
   void cancel(const std::string& job, absl::Time now, std::function<void(absl::Status)> done);
 
-  // Tells the ranks to record their next steps; the answer says where. `trace` names the folder. NOT_FOUND;
-  // FAILED_PRECONDITION unless the job is RUNNING.
-  absl::StatusOr<v1::TraceJobResponse> trace(const std::string& job, int64_t steps, int64_t trace);
+  // Tells the ranks to record their next steps; the answer says where. A request_id (empty: not idempotent) that the
+  // attempt knows gets the first answer, with other steps ALREADY_EXISTS. NOT_FOUND; FAILED_PRECONDITION unless the job
+  // is RUNNING.
+  void trace(const std::string& job, int64_t steps, const std::string& request_id, absl::Time now,
+             std::function<void(absl::StatusOr<v1::TraceJobResponse>)> done);
 
   // The daemons' sessions; `session` is a number that is never used again.
   void on_message(int64_t session, const internal::v1::WorkerMessage& message, absl::Time now);
@@ -216,6 +218,9 @@ class Controller {
   void succeed_task(JobRun& job, absl::Time now);
   void attach_evaluation(const StoredEvaluation& stored, absl::Time now);
   void release_source(const internal::v1::StoredTask& task, absl::Time now);
+
+  // controller_trace.cc
+  void tell_traces_again(const std::string& worker, const internal::v1::StoredAttempt& attempt);
 
   // controller_workers.cc
   void on_hello(int64_t session, const internal::v1::Hello& hello, absl::Time now);

@@ -367,29 +367,4 @@ void Controller::end_attempt(JobRun& job, absl::Time now) {
   schedule(now);
 }
 
-absl::StatusOr<v1::TraceJobResponse> Controller::trace(const std::string& name, int64_t steps, int64_t trace) {
-  const JobRun* job = find(name);
-  const auto ended = ended_.find(name);
-  if (job == nullptr && ended == ended_.end()) {
-    return absl::NotFoundError(absl::StrCat("there is no ", noun(name), " \"", name, "\""));
-  }
-  const v1::JobState state = job == nullptr ? ended->second : job->stored.job().state();
-  if (state != v1::JOB_STATE_RUNNING || !job->attempt || job->attempt->aborted) {
-    return with_reason(absl::FailedPreconditionError(
-                           absl::StrCat(name, " is ", v1::JobState_Name(state), "; only a running job can be traced")),
-                       "JOB_NOT_RUNNING");
-  }
-  internal::v1::CoordinatorMessage message;
-  *message.mutable_control()->mutable_key() = key_of(job->attempt->stored);
-  internal::v1::RankControl& control = *message.mutable_control()->mutable_control();
-  control.set_word(internal::v1::RANK_WORD_TRACE);
-  control.set_trace_steps(steps);
-  control.set_trace(trace);
-  send_to_all(*job->attempt, message);  // only the daemon of rank 0 has a rank that listens
-  v1::TraceJobResponse response;
-  response.set_folder(absl::StrCat(job->stored.checkpoint_folder(), "/traces/", absl::Hex(trace, absl::kZeroPad16)));
-  response.set_ranks(static_cast<int32_t>(world_size(*job)));
-  return response;
-}
-
 }  // namespace qwen3::coordinator

@@ -198,6 +198,7 @@ void Controller::reattach(const std::string& worker, const Hello& hello, absl::T
       send_to(worker, stop_of(attempt.stored));
       continue;
     }
+    tell_traces_again(worker, attempt.stored);
     mark_accepted(*job, worker, now);
   }
 }

@@ -1,7 +1,5 @@
 #include "coordinator/job_service.h"
 
-#include <xxhash.h>
-
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -17,6 +15,7 @@ namespace {
 constexpr int32_t kDefaultPage = 100;
 constexpr int32_t kMaxPage = 1000;
 constexpr int64_t kMaxTraceSteps = 1000;
+constexpr size_t kMaxRequestId = 128;  // characters
 
 absl::Status check_job_name(const std::string& field, const std::string& name) {
   if (!job_id(name).empty()) return absl::OkStatus();
@@ -163,11 +162,15 @@ grpc::ServerUnaryReactor* JobService::TraceJob(grpc::CallbackServerContext* cont
       return respond(absl::InvalidArgumentError(
           absl::StrCat("steps is ", request->steps(), "; it must be 1 to ", kMaxTraceSteps)));
     }
-    const auto trace =
-        static_cast<int64_t>(XXH3_64bits(request->request_id().data(), request->request_id().size()) >> 1);
-    auto started = core_.controller().trace(request->name(), request->steps(), trace);
-    if (started.ok()) *response = *std::move(started);
-    respond(started.status());
+    if (request->request_id().size() > kMaxRequestId) {
+      return respond(absl::InvalidArgumentError(absl::StrCat("request_id has ", request->request_id().size(),
+                                                             " characters; at most ", kMaxRequestId, " are allowed")));
+    }
+    core_.controller().trace(request->name(), request->steps(), request->request_id(), core_.now(),
+                             [=](const absl::StatusOr<v1::TraceJobResponse>& ordered) {
+                               if (ordered.ok()) *response = *ordered;
+                               respond(ordered.status());
+                             });
   });
 }
 

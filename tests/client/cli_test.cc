@@ -23,6 +23,7 @@ using ::testing::AllOf;
 using ::testing::EndsWith;
 using testing::FakeServer;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using Json = nlohmann::json;
 
 struct Outcome {
@@ -200,16 +201,24 @@ TEST_F(Cli, DescribeShowsWhereAStepsTimeGoes) {
                     HasSubstr("mean of the attempt: 1.000 s: compute 0.300 (30%)")));
 }
 
+// What a rank writes of these steps.
+void write_trace(const std::string& folder, int rank, const std::vector<int>& steps, int dropped = 0) {
+  Json events = Json::array();
+  events.push_back({{"name", "process_name"}, {"ph", "M"}, {"pid", rank}});
+  for (const int step : steps) {
+    events.push_back({{"name", "step " + std::to_string(step)}, {"cat", "step"}, {"ph", "X"}, {"pid", rank}});
+  }
+  std::ofstream(folder + "/rank" + std::to_string(rank) + "_trace.json")
+      << Json{{"otherData", {{"dropped_spans", dropped}}}, {"traceEvents", events}};
+}
+
 TEST_F(Cli, TraceMergesTheFilesOfAllRanks) {
   const qwen3::tests::TemporaryFolder folder("trace");
   add(job_in(v1::JOB_STATE_RUNNING));
   server_.trace = [&](const v1::TraceJobRequest& request, v1::TraceJobResponse* response) {
     EXPECT_EQ(request.name(), "tenants/default/jobs/a");
     EXPECT_EQ(request.steps(), 2);
-    for (int rank = 0; rank < 2; ++rank) {
-      std::ofstream(folder.path() + "/rank" + std::to_string(rank) + "_trace.json")
-          << Json{{"traceEvents", {{{"name", "step 7"}, {"pid", rank}}}}};
-    }
+    for (int rank = 0; rank < 2; ++rank) write_trace(folder.path(), rank, {7, 8});
     response->set_folder(folder.path());
     response->set_ranks(2);
     return grpc::Status::OK;
@@ -218,10 +227,38 @@ TEST_F(Cli, TraceMergesTheFilesOfAllRanks) {
   const Outcome trace = run({"trace", "a", "--steps", "2", "--output", output});
   EXPECT_EQ(trace.code, kSucceeded) << trace.err;
   EXPECT_EQ(trace.out, output + ": 2 steps of 2 ranks; open it in https://ui.perfetto.dev or chrome://tracing\n");
+  EXPECT_THAT(trace.err, Not(HasSubstr("warning")));
   std::ifstream file(output);
   const Json all = Json::parse(file);
-  ASSERT_EQ(all.at("traceEvents").size(), 2u);
-  EXPECT_EQ(all.at("traceEvents")[1].at("pid"), 1);
+  ASSERT_EQ(all.at("traceEvents").size(), 6u);
+  EXPECT_EQ(all.at("traceEvents")[5].at("name"), "step 8");
+  EXPECT_EQ(all.at("traceEvents")[5].at("pid"), 1);
+}
+
+TEST_F(Cli, TraceSaysHowManyStepsAllRanksHaveAndWhatTheyDropped) {
+  const qwen3::tests::TemporaryFolder folder("trace");
+  add(job_in(v1::JOB_STATE_RUNNING));
+  server_.trace = [&](const v1::TraceJobRequest&, v1::TraceJobResponse* response) {
+    response->set_folder(folder.path());
+    response->set_ranks(2);
+    return grpc::Status::OK;
+  };
+  const std::string output = folder.path() + "/all.json";
+  const std::vector<std::string> command = {"trace", "a", "--steps", "3", "--output", output};
+  write_trace(folder.path(), 0, {7});
+  write_trace(folder.path(), 1, {7});
+  const Outcome cut = run(command);
+  EXPECT_THAT(cut.out, HasSubstr(": 1 step of 2 ranks"));
+  EXPECT_THAT(cut.err, EndsWith("\nwarning: only 1 of 3 steps are there, because the run ended\n"));
+
+  write_trace(folder.path(), 0, {7, 8, 9}, /*dropped=*/4);
+  write_trace(folder.path(), 1, {7, 8}, /*dropped=*/5);
+  const Outcome dropped = run(command);
+  EXPECT_THAT(dropped.out, HasSubstr(": 2 steps of 2 ranks"));
+  EXPECT_THAT(dropped.err, EndsWith("\nwarning: 9 spans were dropped, as a rank keeps only so many; ask for fewer steps"
+                                    "\nwarning: only 2 of 3 steps are there\n"));
+  std::ifstream file(output);
+  EXPECT_EQ(Json::parse(file).at("otherData").at("dropped_spans"), 9);
 }
 
 TEST_F(Cli, TraceOfAnAttemptThatEndsSaysWhichFileIsMissing) {
@@ -234,6 +271,10 @@ TEST_F(Cli, TraceOfAnAttemptThatEndsSaysWhichFileIsMissing) {
   const Outcome trace = run({"trace", "a"});
   EXPECT_NE(trace.code, kSucceeded);
   EXPECT_THAT(trace.err, HasSubstr("the attempt ended before rank 0 wrote /nowhere/rank0_trace.json"));
+
+  server_.jobs.clear();
+  add(job_in(v1::JOB_STATE_RECOVERING));  // and may wait for slots for ever
+  EXPECT_THAT(run({"trace", "a"}).err, HasSubstr("the attempt ended before rank 0 wrote"));
 }
 
 TEST_F(Cli, SubmitSendsTheFileWithTheOverrides) {

@@ -295,6 +295,45 @@ TEST_F(ServiceTest, EveryViolationIsAnsweredAtOnce) {
   EXPECT_THAT(fields, ::testing::IsSupersetOf({"job_id", "model.flavor", "checkpoint.initial_load_path"}));
 }
 
+TEST_F(ServiceTest, ATraceOfOneToAThousandStepsIsOrderedOnceAlsoOverARestart) {
+  const std::string name = submit(1);
+  const auto trace = [&](int64_t steps, const std::string& request_id) -> absl::StatusOr<v1::TraceJobResponse> {
+    grpc::ClientContext context;
+    v1::TraceJobRequest request;
+    request.set_name(name);
+    request.set_steps(steps);
+    request.set_request_id(request_id);
+    v1::TraceJobResponse response;
+    const grpc::Status status = jobs_->TraceJob(&context, request, &response);
+    if (!status.ok()) return from_grpc(status);
+    return response;
+  };
+  EXPECT_TRUE(absl::IsFailedPrecondition(trace(1, "once").status())) << "it is queued";
+  std::string folder;
+  internal::v1::AttemptKey key;
+  {
+    FakeDaemon a(worker_port(), "a", 1);
+    const auto assign = a.accept_next();
+    key = assign.key();
+    a.first_step(key, 1);
+    wait_for(name, v1::JOB_STATE_RUNNING);
+    for (const int64_t steps : {-1, 0, 1001}) EXPECT_TRUE(absl::IsInvalidArgument(trace(steps, "once").status()));
+    EXPECT_TRUE(absl::IsInvalidArgument(trace(1, std::string(129, 'x')).status()));
+    const auto ordered = trace(1000, "once");
+    ASSERT_TRUE(ordered.ok()) << ordered.status();
+    folder = ordered->folder();
+    EXPECT_THAT(folder, ::testing::StartsWith(assign.assignment().checkpoint_folder() + "/traces/"));
+    EXPECT_EQ(ordered->ranks(), 1);
+    EXPECT_EQ(a.next(CoordinatorMessage::kControl).control().control().trace_steps(), 1000);
+    coordinator_->stop();
+  }
+  restart();
+  FakeDaemon a(worker_port(), "a", 1, {key});
+  const auto again = trace(1000, "once");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->folder(), folder);
+}
+
 TEST_F(ServiceTest, ValidateOnlyPlansAndKeepsNothing) {
   v1::CreateJobRequest dry = request(2);
   dry.set_validate_only(true);

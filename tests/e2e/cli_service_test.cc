@@ -69,27 +69,43 @@ TEST(CtrlC, DetachesFromAWatchAndLeavesTheJobAlone) {
   EXPECT_EQ(service.patient_client()->get_job(*job)->state(), v1::JOB_STATE_QUEUED);
 }
 
-TEST(Trace, OfARunningJobHasAllRanksAndTheNextSteps) {
+// Names of the steps in a trace, by rank.
+std::map<int, std::set<std::string>> steps_in(const nlohmann::json& trace) {
+  std::map<int, std::set<std::string>> steps;
+  for (const auto& event : trace.at("traceEvents")) {
+    const std::string name = event.at("name");
+    if (event.at("ph") == "X" && name.starts_with("step ")) steps[event.at("pid").get<int>()].insert(name);
+  }
+  return steps;
+}
+
+TEST(Trace, TwoOfARunningJobAtOnceHaveAllRanksAndEachItsOwnSteps) {
   Service service(/*workers=*/2);
   v1::JobSpec spec = service.small_job(/*slots=*/2, /*steps=*/100000);
   spec.mutable_checkpoint()->set_interval(100000);
+  spec.mutable_debug()->set_step_delay_ms(200);  // so that the second is ordered before the first is done
   const auto job = service.submit(spec);
   ASSERT_TRUE(job.ok()) << job.status();
   ASSERT_TRUE(service.wait_for_step(*job, 2)) << service.logs();
-  const std::string file = service.dir() + "/trace.json", output = service.dir() + "/output.txt";
-  const ProcessId trace =
-      start({"trace", *job, "--steps", "2", "--output", file, "--address", service.address()}, output);
-  EXPECT_EQ(exit_status(trace), client::kSucceeded) << read(output) << service.logs();
-
-  std::map<int, int> steps;  // by rank
-  std::set<std::string> names;
-  const nlohmann::json all = nlohmann::json::parse(read(file));
-  for (const auto& event : all.at("traceEvents")) {
-    const std::string name = event.at("name");
-    names.insert(name);
-    if (event.at("ph") == "X" && name.starts_with("step ")) ++steps[event.at("pid").get<int>()];
+  const std::string files[] = {service.dir() + "/first.json", service.dir() + "/second.json"};
+  std::vector<ProcessId> traces;
+  for (const std::string& file : files) {
+    traces.push_back(
+        start({"trace", *job, "--steps", "2", "--output", file, "--address", service.address()}, file + ".txt"));
   }
-  EXPECT_EQ(steps, (std::map<int, int>{{0, 2}, {1, 2}}));
+  std::set<std::string> all_steps, names;
+  for (size_t i = 0; i < traces.size(); ++i) {
+    const std::string output = files[i] + ".txt";
+    ASSERT_EQ(exit_status(traces[i]), client::kSucceeded) << read(output) << service.logs();
+    EXPECT_THAT(read(output), HasSubstr(": 2 steps of 2 ranks"));
+    const nlohmann::json trace = nlohmann::json::parse(read(files[i]));
+    auto steps = steps_in(trace);
+    EXPECT_EQ(steps[0].size(), 2u);
+    EXPECT_EQ(steps[0], steps[1]);
+    all_steps.merge(steps[0]);
+    for (const auto& event : trace.at("traceEvents")) names.insert(event.at("name"));
+  }
+  EXPECT_EQ(all_steps.size(), 4u);
   for (const char* name :
        {"forward layers.0", "backward layers.0", "wait dp_shard", "all_gather dp_shard", "optimizer"}) {
     EXPECT_TRUE(names.contains(name)) << name;

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <stdexcept>
-#include <utility>
 
 #include "worker/rank/wire.h"
 
@@ -45,7 +44,8 @@ void DaemonLink::read_loop() {
     const std::lock_guard lock(mutex_);
     if (message.has_store_address()) store_address_ = message.store_address();
     if (message.control().word() == internal::v1::RANK_WORD_TRACE) {
-      trace_ = {message.control().trace_steps(), message.control().trace()};
+      const TraceOrder order{message.control().trace_steps(), message.control().trace()};
+      if (known_traces_.insert(order.trace).second) traces_.push_back(order);  // told again after a lost session
     } else if (message.has_control()) {
       control_ = message.control();
     }
@@ -85,7 +85,10 @@ Orders::Word DaemonLink::word_for(int64_t step) {
 
 TraceOrder DaemonLink::take_trace() {
   const std::lock_guard lock(mutex_);
-  return std::exchange(trace_, {});
+  if (traces_.empty()) return {};
+  const TraceOrder oldest = traces_.front();
+  traces_.pop_front();
+  return oldest;
 }
 
 void DaemonLink::step_done(int64_t step, const StepMetrics* metrics) {

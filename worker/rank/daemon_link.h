@@ -1,6 +1,8 @@
 // The rank's end of the control socket to its daemon.
 #pragma once
 #include <condition_variable>
+#include <cstdint>
+#include <deque>
 #include <mutex>
 #include <set>
 #include <string>
@@ -41,7 +43,8 @@ class DaemonLink : public Link {
   std::condition_variable changed_;
   std::string store_address_;  // guarded by mutex_, like the rest
   internal::v1::RankControl control_;
-  TraceOrder trace_;
+  std::deque<TraceOrder> traces_;   // not taken yet
+  std::set<int64_t> known_traces_;  // that were ever ordered
   int64_t committed_step_ = 0;
   std::set<int64_t> given_up_;  // steps
   bool closing_ = false;

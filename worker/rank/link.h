@@ -20,7 +20,7 @@ class Link {
   virtual std::string store_address() = 0;
   // Rank 0: what to do after step `step`.
   virtual Orders::Word word_for(int64_t step) = 0;
-  // Rank 0: a trace that was ordered since the last call; steps 0: none.
+  // Rank 0: the oldest trace that was ordered and not taken yet, each once; steps 0: none.
   virtual TraceOrder take_trace() { return {}; }
   // `metrics` is null where nothing is to be reported.
   virtual void step_done(int64_t step, const StepMetrics* metrics) = 0;

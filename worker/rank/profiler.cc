@@ -30,16 +30,14 @@ void Profiler::before_step(int64_t step) {
   begin({folder_ + "/" + spec_.folder + "/iteration_" + std::to_string(last), step, last});
 }
 
-void Profiler::after_step(int64_t step) {
+void Profiler::after_step(int64_t step, const TraceOrder& order) {
+  if (order.steps > 0) ordered_.push_back(order);
   if (open_ && step >= open_->last) finish();
-}
-
-void Profiler::order(int64_t step, const TraceOrder& order) {
-  if (order.steps == 0) return;
-  finish();
+  if (open_ || ordered_.empty()) return;
   char name[32];
-  std::snprintf(name, sizeof(name), "%016llx", static_cast<unsigned long long>(order.trace));
-  begin({folder_ + "/traces/" + name, step + 1, step + order.steps});
+  std::snprintf(name, sizeof(name), "%016llx", static_cast<unsigned long long>(ordered_.front().trace));
+  begin({folder_ + "/traces/" + name, step + 1, step + ordered_.front().steps});
+  ordered_.pop_front();
 }
 
 void Profiler::finish() {
@@ -51,8 +49,7 @@ void Profiler::finish() {
   } catch (const std::runtime_error& e) {
     outcome = std::string("not written: ") + e.what();
   }
-  std::printf("trace of steps %lld to %lld: %s\n", static_cast<long long>(open_->first),
-              static_cast<long long>(open_->last), outcome.c_str());
+  std::printf("trace from step %lld on: %s\n", static_cast<long long>(open_->first), outcome.c_str());
   std::fflush(stdout);
   open_.reset();
 }

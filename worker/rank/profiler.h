@@ -1,7 +1,9 @@
-// Decides of which steps a trace is kept, and writes it: by [profiling] every so many steps, or when it is ordered. A
-// trace that cannot be written is said to be lost and ends no run.
+// Decides of which steps a trace is kept, and writes it: by [profiling] every so many steps, or when it is ordered. One
+// trace is recorded at a time; none cuts another short, and those that are ordered go first. A trace that cannot be
+// written is said to be lost and ends no run.
 #pragma once
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,14 +20,11 @@ class Profiler {
   Profiler(const spec::ProfilingSpec& spec, std::string folder, int64_t rank, parallel::Timeline& timeline,
            std::vector<std::string> units);
 
-  // Around each step. after_step writes FOLDER/SAVE_TRACES_FOLDER/iteration_STEP/rankR_trace.json after the last step
-  // of a trace.
+  // Around each step. after_step takes the order that came with the step, and writes the trace whose last step it was:
+  // FOLDER/traces/HEX/rankR_trace.json if ordered, FOLDER/SAVE_TRACES_FOLDER/iteration_STEP/rankR_trace.json if not.
   void before_step(int64_t step);
-  void after_step(int64_t step);
-  // Records the steps after `step` into FOLDER/traces/HEX/rankR_trace.json. A trace that is being recorded is written
-  // as it is.
-  void order(int64_t step, const TraceOrder& order);
-  // No more steps come: writes what there is.
+  void after_step(int64_t step, const TraceOrder& order = {});
+  // No more steps come: writes the trace that is being recorded, as it is.
   void finish();
 
  private:
@@ -40,7 +39,8 @@ class Profiler {
   int64_t rank_;
   parallel::Timeline& timeline_;
   std::vector<std::string> units_;
-  std::optional<Trace> open_;  // being recorded
+  std::optional<Trace> open_;       // being recorded
+  std::deque<TraceOrder> ordered_;  // to be recorded, oldest first
 };
 
 }  // namespace qwen3::rank

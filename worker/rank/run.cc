@@ -112,8 +112,7 @@ class Run {
       const int64_t step = state_.step + 1;
       profiler_.before_step(step);
       Trainer::Outcome outcome = trainer_.step(step, orders_for(step));
-      profiler_.after_step(step);
-      profiler_.order(step, outcome.orders.trace);
+      profiler_.after_step(step, outcome.orders.trace);
       advance(outcome.metrics);
       const bool stop = outcome.orders.word == Orders::kStop || outcome.orders.word == Orders::kStopWithCheckpoint;
       const bool last = step == spec_.steps;

@@ -29,7 +29,7 @@ struct Orders {
   enum Word : int64_t { kNone = 0, kCheckpoint = 1, kStop = 2, kStopWithCheckpoint = 3 };
   Word word = kNone;
   bool skip_save = false;  // too many checkpoints wait for their commit
-  TraceOrder trace;        // of the steps after this one
+  TraceOrder trace;        // of steps after this one
 };
 
 // A loss or gradient norm that is not a number or infinite. Nothing of the step was applied on any rank.
