@@ -31,9 +31,10 @@ Buffer& ParameterSet::add_buffer(std::string name, std::vector<int64_t> shape, B
   return buffers_.back();
 }
 
-void ParameterSet::zero_buffers(at::ScalarType real) {
+void ParameterSet::zero_buffers(at::ScalarType real, at::Device device) {
   for (Buffer& buffer : buffers_) {
-    buffer.value = at::zeros(buffer.shape, buffer.kind == Buffer::Kind::kCount ? at::kLong : real);
+    const at::ScalarType dtype = buffer.kind == Buffer::Kind::kCount ? at::kLong : real;
+    buffer.value = at::zeros(buffer.shape, at::TensorOptions().dtype(dtype).device(device));
   }
 }
 

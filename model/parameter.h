@@ -52,7 +52,7 @@ class ParameterSet {
   std::deque<Unit>& units() { return units_; }
   std::deque<Buffer>& buffers() { return buffers_; }
   // Every buffer becomes zeros, real ones in `real`.
-  void zero_buffers(at::ScalarType real);
+  void zero_buffers(at::ScalarType real, at::Device device = at::kCPU);
 
  private:
   std::deque<Parameter> parameters_;

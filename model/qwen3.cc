@@ -34,6 +34,8 @@ Qwen3::Qwen3(const spec::ModelShape& shape, ParameterSet& parameters, Seams seam
 
 Qwen3::~Qwen3() = default;
 
+Microbatch Microbatch::to(at::Device device) const { return {ids.to(device), labels.to(device), positions.to(device)}; }
+
 at::Tensor Qwen3::hidden(const Microbatch& batch, const RoutingContext& routing) const {
   at::Tensor x = seams_.around(0, batch.ids, [&](const at::Tensor& ids) { return seams_.embedding(*embedding_, ids); });
   const BlockContext context{

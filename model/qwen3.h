@@ -17,6 +17,8 @@ struct Microbatch {
   at::Tensor ids;
   at::Tensor labels;     // labels[b, s] is the target of position s, already shifted; -100 is ignored
   at::Tensor positions;  // position within the document; 0 starts a new document, which attention does not cross
+
+  Microbatch to(at::Device device) const;  // itself if it is there
 };
 
 class Block;

@@ -31,7 +31,7 @@ class FlightRecorder {
     c10::ScalarType dtype = c10::ScalarType::Undefined;
     int64_t bytes = 0;  // that this rank put in for others: into a broadcast the root alone, into a gather all but it
     Clock::time_point started;
-    std::optional<Clock::time_point> done;  // when its wait returned
+    std::optional<Clock::time_point> done;  // when its wait returned; on a GPU that only orders streams
     bool finished = false;                  // whether it is complete, also when nobody has waited for it yet
   };
 

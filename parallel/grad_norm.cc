@@ -94,6 +94,7 @@ double ordered_square_sum(const ShardedModel& model) {
 }  // namespace
 
 at::Tensor row_square_sums(const at::Tensor& rows) {
+  if (!rows.is_cpu()) return rows.to(at::kDouble).square().sum(1).to(at::kCPU);
   const int64_t count = rows.size(0), n = rows.size(1);
   at::Tensor sums = at::empty({count}, at::kDouble);
   double* out = sums.mutable_data_ptr<double>();

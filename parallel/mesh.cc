@@ -58,7 +58,10 @@ MeshAxis::MeshAxis(std::string name, int64_t index, int64_t size, std::shared_pt
       number_(instruments_ ? instruments_->add_axis(name_) : 0) {}
 
 DeviceMesh::DeviceMesh(const spec::Mesh& mesh, int64_t rank, Rendezvous* rendezvous, const GroupOptions& options)
-    : shape_(mesh), rank_(rank), world_(make_world(mesh, rank, rendezvous, options, instruments_)) {
+    : shape_(mesh),
+      rank_(rank),
+      device_(options.cuda ? c10::kCUDA : c10::kCPU),
+      world_(make_world(mesh, rank, rendezvous, options, instruments_)) {
   AxisMaker maker(world_, rank, rendezvous, options, instruments_);
   for (int a = 0; a < spec::kAxisCount; ++a) {
     const auto axis = static_cast<spec::Axis>(a);

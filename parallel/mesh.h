@@ -1,5 +1,7 @@
 // The device mesh of this rank: for each axis the group of ranks that differ only on it.
 #pragma once
+#include <c10/core/Device.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -43,6 +45,8 @@ class DeviceMesh {
 
   const spec::Mesh& shape() const { return shape_; }
   int64_t rank() const { return rank_; }
+  // Where this rank's shards and activations are: the current GPU of the calling thread, or the CPU.
+  c10::Device device() const { return device_; }
   const MeshAxis& axis(spec::Axis axis) const { return axes_[static_cast<size_t>(axis)]; }
   const MeshAxis& world() const { return world_; }
   const MeshAxis& ep() const { return ep_; }
@@ -53,6 +57,7 @@ class DeviceMesh {
  private:
   spec::Mesh shape_;
   int64_t rank_;
+  c10::Device device_;
   std::shared_ptr<Instruments> instruments_ = std::make_shared<Instruments>();
   MeshAxis world_;
   std::vector<MeshAxis> axes_;

@@ -1,6 +1,6 @@
 // Process groups and the store their members meet at. Only this file knows c10d's back ends; only collectives.cc calls
 // a group. Tensors on CPU travel over Gloo. A group between GPUs has NCCL beside it, made by parallel/cuda/: also there
-// counts, norms and digests are on CPU.
+// counts, squares of norms and digests are on CPU.
 #pragma once
 #include <chrono>
 #include <cstdint>

@@ -54,7 +54,7 @@ struct AfterLayer : torch::autograd::Function<AfterLayer> {
 
 ShardedModel::ShardedModel(model::ParameterSet& parameters, const DeviceMesh& mesh, const UnitOptions& options)
     : parameters_(parameters), mesh_(mesh) {
-  parameters.zero_buffers(options.state_dtype);
+  parameters.zero_buffers(options.state_dtype, mesh.device());
   auto& layers = parameters.units();
   const auto shares_first = [&](const model::Parameter* parameter) {
     return std::any_of(layers.front().parameters.begin(), layers.front().parameters.end(),
@@ -90,9 +90,11 @@ ShardedModel::ShardedModel(model::ParameterSet& parameters, const DeviceMesh& me
 
 void ShardedModel::initialise(uint64_t seed) {
   for (ShardedTensor* tensor : tensors_) {
+    const at::Tensor values = tensor->master.to(at::kCPU);  // the same tensor if it is there
     for (const spec::Transfer& run : spec::transfers(spec::whole_box(tensor->layout.shape), tensor->box)) {
-      model::fill_initial(tensor->master.narrow(0, run.to, run.count), *tensor->uses.front(), seed, run.from);
+      model::fill_initial(values.narrow(0, run.to, run.count), *tensor->uses.front(), seed, run.from);
     }
+    if (!values.is_same(tensor->master)) tensor->master.copy_(values);
   }
   masters_changed();
 }

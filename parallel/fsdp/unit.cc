@@ -73,7 +73,7 @@ FsdpUnit::FsdpUnit(std::vector<model::Parameter*> parameters, const DeviceMesh& 
     return spec::slot_size(tensor.layout, mesh.shape(), mesh.rank());
   };
   for (const ShardedTensor& tensor : tensors_) shard_numel_ += slot_of(tensor);
-  const auto state = at::TensorOptions().dtype(options_.state_dtype);
+  const auto state = at::TensorOptions().dtype(options_.state_dtype).device(mesh.device());
   master_ = at::zeros({shard_numel_}, state);
   int64_t offset = 0;
   for (ShardedTensor& tensor : tensors_) {

@@ -165,7 +165,9 @@ checkpoint::RunState Checkpointer::restore(const std::string& folder, const Want
     }
     if (box.empty()) return;
     if (record->second.dtype != dtype_of(values)) fail(name + " has another dtype than the run's state");
-    check(reader->read_box(name, box, {static_cast<std::byte*>(values.mutable_data_ptr()), values.nbytes()}));
+    const at::Tensor here = values.to(at::kCPU);  // the same tensor if it is there
+    check(reader->read_box(name, box, {static_cast<std::byte*>(here.mutable_data_ptr()), here.nbytes()}));
+    if (!here.is_same(values)) values.copy_(here);
   };
   for (const parallel::ShardedTensor* tensor : model_.tensors()) {
     for (const StatePart& state : kStateParts) {

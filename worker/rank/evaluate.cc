@@ -135,7 +135,7 @@ class Evaluation {
   model::Microbatch microbatch(int64_t m) const {
     model::Microbatch batch = consecutive(*data_.dataset, m * data_.batch, data_.batch);
     if (m >= data_.microbatches) batch.labels.fill_(-100);
-    return batch;
+    return batch.to(mesh_.device());
   }
 
   int64_t count_valid() const {

@@ -51,8 +51,9 @@ SharedOutput::SharedOutput(const std::string& path, const std::string& tag,
 }
 
 void SharedOutput::add(size_t index, int64_t first, const at::Tensor& values) const {
-  check(file_->write(index, first * values.element_size(),
-                     {static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()}));
+  const at::Tensor here = values.to(at::kCPU);
+  check(file_->write(index, first * here.element_size(),
+                     {static_cast<const std::byte*>(here.const_data_ptr()), here.nbytes()}));
 }
 
 void SharedOutput::commit() {

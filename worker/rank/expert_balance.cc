@@ -46,7 +46,7 @@ double ExpertBalance::end_microbatch() {
   double auxiliary_loss = 0;
   for (int64_t layer = 0; layer < layers_; ++layer) {
     const model::RoutingRecord::Layer& routed = record_.layers[static_cast<size_t>(layer)];
-    counts_.narrow(0, layer * experts_, experts_).add_(routed.counts);
+    counts_.narrow(0, layer * experts_, experts_).add_(routed.counts.to(at::kCPU));
     if (routed.auxiliary_loss.defined()) auxiliary_loss += routed.auxiliary_loss.item<double>();
   }
   return auxiliary_loss;
@@ -58,7 +58,7 @@ void ExpertBalance::update(const at::Tensor& counts) {
     const at::Tensor of_layer = counts.narrow(0, layer * experts_, experts_);
     if (!bias_.empty() && spec_.expert_bias_update) {
       at::Tensor& bias = bias_[static_cast<size_t>(layer)]->value;
-      bias.copy_(model::balanced_bias(bias, of_layer, spec_.load_balance_coeff));
+      bias.copy_(model::balanced_bias(bias, of_layer.to(bias.device()), spec_.load_balance_coeff));
     }
     if (!previous_counts_.empty()) previous_counts_[static_cast<size_t>(layer)]->value.copy_(of_layer);
   }

@@ -29,9 +29,10 @@ AdamW::AdamW(const spec::OptimizerSpec& spec, parallel::ShardedModel& model) : s
 
 void AdamW::step(int64_t step, double lr, double grad_scale) {
   c10::NoGradGuard no_grad;
-  const at::Tensor count = at::full({}, static_cast<double>(step), at::kFloat);
   for (const Group& group : groups_) {
     if (group.tensors.empty()) continue;
+    const auto on_device = group.tensors.front()->master.options().dtype(at::kFloat);
+    const at::Tensor count = at::full({}, static_cast<double>(step), on_device);
     std::vector<at::Tensor> masters, grads, exp_avgs, exp_avg_sqs;
     for (parallel::ShardedTensor* tensor : group.tensors) {
       if (grad_scale != 1.0) tensor->grad.mul_(grad_scale);

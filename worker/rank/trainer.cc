@@ -79,7 +79,7 @@ Trainer::Outcome Trainer::step(int64_t step, const Orders& mine) {
   timeline.enter(Timeline::kCompute);
   for (size_t k = 0; k < microbatches.size(); ++k) {
     sharded_.set_last_microbatch(k + 1 == microbatches.size());
-    at::Tensor loss = model_.loss(microbatches[k], 1.0 / static_cast<double>(valid), experts_.record());
+    at::Tensor loss = model_.loss(microbatches[k].to(mesh_.device()), 1.0 / static_cast<double>(valid), experts_.record());
     loss.backward();
     sharded_.end_of_backward();
     timeline.end_backward();
@@ -183,7 +183,7 @@ double Trainer::validate() {
     model::Microbatch microbatch = consecutive(*validation_, m * batch, batch);
     if (m >= microbatches) microbatch.labels.fill_(-100);
     tokens.push_back(static_cast<double>(valid_tokens(microbatch)));
-    losses.push_back(model_.loss(microbatch, 1.0).item<double>());
+    losses.push_back(model_.loss(microbatch.to(mesh_.device()), 1.0).item<double>());
   }
   const at::Tensor all =
       parallel::all_gather(at::stack({at::tensor(losses, at::kDouble), at::tensor(tokens, at::kDouble)}),

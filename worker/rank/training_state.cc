@@ -28,7 +28,7 @@ std::string state_digest(const parallel::ShardedModel& model) {
     checkpoint::TensorDigest& digest = digests[std::move(name)];
     digest = {dtype_of(values), shape, {}};
     if (counts) {
-      const at::Tensor here = values.contiguous();
+      const at::Tensor here = values.to(at::kCPU).contiguous();
       digest.sum = checkpoint::digest_box(bytes_of(here), here.element_size(), box, shape);
     }
   };

@@ -22,7 +22,10 @@ absl::Status read(const checkpoint::TensorSource& source, const checkpoint::Sour
                   const at::Tensor& values) {
   using checkpoint::Dtype;
   const auto read_into = [&](const spec::Box& part, const at::Tensor& into, Dtype as) {
-    return source.read_box(tensor.name, part, bytes_of(into), as);
+    const at::Tensor here = into.to(at::kCPU);  // the same tensor if it is there
+    const absl::Status status = source.read_box(tensor.name, part, bytes_of(here), as);
+    if (status.ok() && !here.is_same(into)) into.copy_(here);
+    return status;
   };
   if (values.scalar_type() == at::kFloat) return read_into(box, values, Dtype::kFloat32);
   if (values.scalar_type() == at::kBFloat16) return read_into(box, values, Dtype::kBfloat16);
