@@ -340,9 +340,11 @@ void Controller::end_attempt(JobRun& job, absl::Time now) {
   }
   if (!attempt.declined) {
     if (failure.class_() == v1::FAILURE_CLASS_INFRA) job.stored.set_infra_retries(job.stored.infra_retries() + 1);
-    if (attempt.committed_any) job.stored.set_attempts_without_progress(0);
-    // Neither the first nor the second reader of a checkpoint counts: the next attempt has something else to try.
-    else if (!unreadable) job.stored.set_attempts_without_progress(job.stored.attempts_without_progress() + 1);
+    if (attempt.committed_any) {
+      job.stored.set_attempts_without_progress(0);
+    } else if (!unreadable) {  // after one that could not read its checkpoint the next has something else to try
+      job.stored.set_attempts_without_progress(job.stored.attempts_without_progress() + 1);
+    }
     job.not_before = now + retry_delay(job.stored.attempts_without_progress());
   }
   const RetryState retries{.infra_retries = job.stored.infra_retries(),

@@ -40,8 +40,8 @@ at::Tensor plain_attention(const at::Tensor& q, const at::Tensor& k, const at::T
                                           /*scale=*/std::nullopt, /*enable_gqa=*/q.size(1) != k.size(1));
 }
 
-// Numbers, not bool: of a bool mask scaled_dot_product_attention makes such numbers at every call, and every layer would
-// keep its own for backward.
+// Numbers, not bool: of a bool mask scaled_dot_product_attention makes such numbers at every call, and every layer
+// would keep its own for backward.
 AttentionMask document_mask(const at::Tensor& positions, at::ScalarType dtype) {
   const int64_t length = positions.size(1);
   const at::Tensor starts = positions.eq(0);

@@ -14,8 +14,8 @@ struct Parameter;
 
 // Which positions may see each other, besides causality.
 struct AttentionMask {
-  // [B, 1, S, S] in the compute dtype, added to the scores: 0 where attending is allowed (causal and same document), else
-  // -infinity; undefined: plain causal.
+  // [B, 1, S, S] in the compute dtype, added to the scores: 0 where attending is allowed (causal and same document),
+  // else -infinity; undefined: plain causal.
   at::Tensor bias;
 };
 

@@ -21,7 +21,8 @@ struct BytesPerRank {
   // (spec/activation_checkpoint.h), and what the moment itself needs: a chunk of logits, or what is run again and the
   // gradients of activations.
   int64_t activations = 0;
-  // Beside all that, on the host, while a checkpoint is written: a copy of the shard in the state's dtype and of moments.
+  // Beside all that, on the host, while a checkpoint is written: a copy of the shard in the state's dtype and of its
+  // moments.
   int64_t checkpoint_copy = 0;
 
   int64_t peak() const { return parameters + gradients + moments + activations; }

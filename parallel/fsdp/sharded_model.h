@@ -70,8 +70,8 @@ class ShardedModel {
   std::vector<ShardedTensor*> tensors_;
   bool tied_ = false;
   bool last_microbatch_ = false;
-  // By stage, the units whose gradients travel while other layers run backward: to their shards, to the replica that adds
-  // them, back from it.
+  // By stage, the units whose gradients travel while other layers run backward: to their shards, to the replica that
+  // adds them, back from it.
   std::array<std::vector<FsdpUnit*>, 3> reducing_;
 };
 

@@ -9,6 +9,7 @@
 #include "parallel/tensor/overlap.h"
 #include "parallel/tensor/regions.h"
 #include "parallel/tensor/vocabulary.h"
+#include "spec/estimate.h"
 #include "spec/layout.h"
 
 namespace qwen3::parallel {
@@ -65,9 +66,11 @@ void install_tensor_parallel(model::Seams& seams, const MeshAxis& tp, const Tens
   seams.embedding = [=](const model::Parameter& weight, const at::Tensor& ids) {
     return embed_piece(weight, ids, border);
   };
-  seams.head_loss = [border, loss_parallel = options.loss_parallel](
-                        const at::Tensor& hidden, const model::Parameter& weight, const at::Tensor& labels,
-                        double scale) { return head_loss_piece(hidden, weight, labels, scale, loss_parallel, border); };
+  seams.head_loss = [=](const at::Tensor& hidden, const model::Parameter& weight, const at::Tensor& labels,
+                        double scale) {
+    const int64_t chunk_tokens = spec::head_chunk_tokens(weight.shape[0]);
+    return head_loss_piece(hidden, weight, labels, scale, chunk_tokens, options.loss_parallel, border);
+  };
   seams.dispatch = [=](const at::Tensor& x, const at::Tensor& chosen, int64_t experts) {
     return dispatch_to_pieces(x, chosen, experts, border);
   };

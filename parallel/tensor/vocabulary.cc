@@ -9,7 +9,6 @@
 #include "model/precision.h"
 #include "parallel/collectives.h"
 #include "parallel/ordered_sum.h"
-#include "spec/estimate.h"
 
 namespace qwen3::parallel {
 namespace {
@@ -91,7 +90,7 @@ at::Tensor embed_piece(const model::Parameter& weight, const at::Tensor& ids, co
 }
 
 at::Tensor head_loss_piece(const at::Tensor& hidden, const model::Parameter& weight, const at::Tensor& labels,
-                           double scale, bool loss_parallel, const Border& border) {
+                           double scale, int64_t chunk_tokens, bool loss_parallel, const Border& border) {
   const VocabularyPiece piece(weight.shape[0], border.tp);
   const auto cross_entropy = loss_parallel ? cross_entropy_of_pieces : cross_entropy_of_gathered;
   const model::ChunkLoss of_chunk = [&](at::Tensor& logits, const at::Tensor& chunk_labels, double chunk_scale,
@@ -99,7 +98,7 @@ at::Tensor head_loss_piece(const at::Tensor& hidden, const model::Parameter& wei
     return cross_entropy(logits, chunk_labels, chunk_scale, want_gradient, piece, border.tp);
   };
   return model::head_loss(border.enter(hidden, kSequenceDim).flatten(0, 1), weight.weight, labels.flatten(), scale,
-                          spec::head_chunk_tokens(piece.vocab), of_chunk);
+                          chunk_tokens, of_chunk);
 }
 
 at::Tensor logits_of_pieces(const at::Tensor& hidden, const model::Parameter& weight, const Border& border) {

@@ -27,7 +27,7 @@ at::Tensor embed_piece(const model::Parameter& weight, const at::Tensor& ids, co
 // Chunks as in model::head_loss. Of each chunk the ranks exchange three numbers a token: largest logit, sum of
 // exponentials and logit of the label. Without `loss_parallel` they exchange the chunk's logits instead.
 at::Tensor head_loss_piece(const at::Tensor& hidden, const model::Parameter& weight, const at::Tensor& labels,
-                           double scale, bool loss_parallel, const Border& border);
+                           double scale, int64_t chunk_tokens, bool loss_parallel, const Border& border);
 
 // hidden [B, S, D] or its piece along S -> [B, S, V], whole. Each rank's gradient of it must be the whole gradient.
 at::Tensor logits_of_pieces(const at::Tensor& hidden, const model::Parameter& weight, const Border& border);

@@ -233,7 +233,7 @@ TEST(Recovery, AJobWhoseNewestCheckpointCannotBeReadGoesOnFromTheOneBefore) {
   world.read_assign("a");
   kill_both(world, job.key);
   EXPECT_EQ(fail_to_restore(world), 20);
-  EXPECT_EQ(world.checkpoints.at(job.name).at(20).state(), v1::CHECKPOINT_STATE_COMMITTED) << "perhaps the host's fault";
+  EXPECT_EQ(world.checkpoints.at(job.name).at(20).state(), v1::CHECKPOINT_STATE_COMMITTED) << "perhaps a host's fault";
   EXPECT_EQ(fail_to_restore(world), 20);
   EXPECT_EQ(world.checkpoints.at(job.name).at(20).state(), v1::CHECKPOINT_STATE_UNREADABLE);
   EXPECT_EQ(world.jobs.at(job.name).attempts_without_progress(), 0) << "each had something new to try";

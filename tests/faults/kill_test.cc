@@ -1,5 +1,5 @@
-// kill -9 of each kind of process in the middle of training, once with its checkpoint damaged. The job must succeed, and
-// since float32 ordered mode makes every run bitwise the same, its final loss and state must equal those of an
+// kill -9 of each kind of process in the middle of training, once with its checkpoint damaged. The job must succeed,
+// and since float32 ordered mode makes every run bitwise the same, its final loss and state must equal those of an
 // undisturbed run, bit for bit.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

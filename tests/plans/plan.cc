@@ -20,6 +20,8 @@ const char* word(Plan::Model model) {
       return "tied";
     case Plan::Model::kMoe:
       return "moe";
+    case Plan::Model::kFewExperts:
+      return "few_experts";
   }
   return "";
 }
@@ -132,11 +134,12 @@ spec::RunSpec run_of(const Plan& plan) {
                .vocab = 101,
                .max_seq_len = 64,
                .tied = plan.model == Plan::Model::kTied};
-  if (plan.model == Plan::Model::kMoe) {
+  const bool few = plan.model == Plan::Model::kFewExperts;
+  if (few || plan.model == Plan::Model::kMoe) {
     run.model.ffn_hidden = 0;
-    run.model.experts = 4;
+    run.model.experts = few ? 3 : 4;
     run.model.experts_per_token = 2;
-    run.model.expert_hidden = 32;
+    run.model.expert_hidden = few ? 20 : 32;
     using Scope = spec::MoeSpec::AuxLossScope;  // over the global batch the counts of a step are part of the state
     run.moe = {.load_balance_coeff = 0.02,      // large enough to change choices within a few steps
                .aux_loss_coeff = 0.1,

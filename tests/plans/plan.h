@@ -11,7 +11,8 @@
 namespace qwen3::testing {
 
 struct Plan {
-  enum class Model { kDense, kTied, kMoe };
+  // kFewExperts: fewer than shards, of 20 hidden features; not among every_plan().
+  enum class Model { kDense, kTied, kMoe, kFewExperts };
   enum class Recompute { kNone, kSelective, kFull };
 
   Model model = Model::kDense;

@@ -10,6 +10,8 @@
 #include <map>
 #include <set>
 
+#include "spec/layout.h"
+#include "spec/rules.h"
 #include "tests/plans/train_plan.h"
 
 namespace qwen3::testing {
@@ -75,6 +77,25 @@ TEST_P(EveryMesh, TrainsAsOneProcess) {
 
 INSTANTIATE_TEST_SUITE_P(Plans, EveryMesh, ::testing::ValuesIn(by_mesh()),
                          [](const auto& info) { return mesh_name(info.param[0]); });
+
+// Three experts for four shards, so each rank keeps rows of every expert: of 20, tp leaves 10, which are 3, 3, 3 and 1.
+TEST(Plans, FewExpertsAreCutOverTpAndThenTheirRowsOverTheShards) {
+  const Plan plan{
+      .model = Plan::Model::kFewExperts, .shard = 4, .tp = 2, .precision = spec::Precision::kFloat64, .ordered = false};
+  const spec::Mesh mesh = run_of(plan).mesh;
+  const spec::Layout w1 = spec::layout_of("layers.0.moe.experts.w1", {3, 20, 48}, mesh);
+  EXPECT_EQ(spec::box_of(w1, mesh, /*rank=*/0), (spec::Box{{0, 0, 0}, {3, 3, 48}}));
+  EXPECT_EQ(spec::box_of(w1, mesh, /*rank=*/7), (spec::Box{{0, 19, 0}, {3, 1, 48}}));  // the last of both axes
+
+  std::vector<Plan> ways(3, plan);
+  ways[1].sequence_parallel = false;
+  ways[2].reduce_once = true;
+  const std::vector<Trained> trained = train_plans(ways);
+  for (size_t i = 0; i < ways.size(); ++i) {
+    EXPECT_TRUE(spec::check_rules(run_of(ways[i])).empty()) << name(ways[i]);
+    EXPECT_THAT(differences(trained[i], single_run(ways[i]), bound_of(ways[i])), IsEmpty()) << name(ways[i]);
+  }
+}
 
 TEST(Plans, AreEnoughAndOfEveryWorldSize) {
   EXPECT_GE(plans().size(), 150u);

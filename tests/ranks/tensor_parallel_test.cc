@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "model/embedding.h"
@@ -15,6 +16,7 @@
 #include "parallel/collectives.h"
 #include "parallel/tensor/overlap.h"
 #include "parallel/tensor/regions.h"
+#include "parallel/tensor/vocabulary.h"
 #include "tests/ranks/run_ranks.h"
 
 namespace qwen3::testing {
@@ -280,28 +282,66 @@ TEST(HeadLoss, OfEqualLogitsIsTheLogarithmOfTheVocabulary) {
   }
 }
 
-// Large logits: a rank's exponentials overflow unless each is taken from the largest logit.
+// Large logits: a rank's exponentials overflow unless each is taken from the largest logit. The second seven of the 24
+// tokens have no label.
+struct WholeHead {
+  static constexpr double kScale = 0.25;
+  at::Tensor head = random({kVocab, kDim}, 3) * 400, hidden = random({kBatch, kLength, kDim}, 4), labels = some_ids();
+  at::Tensor loss, hidden_gradient, head_gradient;
+
+  WholeHead() {
+    labels.view(-1).slice(0, 7, 14).fill_(model::kIgnoreIndex);
+    const at::Tensor h = leaf(hidden), w = leaf(head);
+    loss = model::head_loss(h.flatten(0, 1), w, labels.flatten(), kScale, /*chunk_tokens=*/256);
+    loss.backward();
+    loss = loss.detach(), hidden_gradient = h.grad(), head_gradient = w.grad();
+  }
+};
+
+// `head_loss` of this rank's pieces of hidden and head is the loss of the whole, and so are its gradients.
+template <typename F>
+void expect_whole(const WholeHead& whole, bool sequence_parallel, const MeshAxis& tp, F&& head_loss) {
+  const auto tokens = [&](const at::Tensor& t) { return sequence_parallel ? piece(t, 1, tp) : t; };
+  const model::Parameter weight = parameter("lm_head.weight", whole.head, 0, tp);
+  const at::Tensor h = leaf(tokens(whole.hidden));
+  const at::Tensor loss = head_loss(h, weight);
+  loss.backward();
+  expect_near(loss.detach(), whole.loss, "loss");
+  expect_near(h.grad(), tokens(whole.hidden_gradient), "hidden's gradient");
+  expect_near(weight.weight.grad(), piece(whole.head_gradient, 0, tp), "head's gradient");
+  const at::Tensor all = all_gather(loss.detach(), tp);
+  EXPECT_TRUE(at::equal(all, loss.detach().expand(tp.size()))) << "ranks hold other bits of the loss";
+}
+
 TEST(HeadLoss, IsThatOfTheWholeHead) {
-  const at::Tensor head = random({kVocab, kDim}, 3) * 400, hidden = random({kBatch, kLength, kDim}, 4);
-  at::Tensor labels = some_ids();
-  labels[1].slice(0, 2, 5).fill_(model::kIgnoreIndex);
-  const at::Tensor whole_hidden = leaf(hidden), whole_head = leaf(head);
-  const at::Tensor want = model::head_loss(whole_hidden.flatten(0, 1), whole_head, labels.flatten(), 0.25, 256);
-  want.backward();
+  const WholeHead whole;
   for (const bool sequence_parallel : {true, false}) {
     for (const bool loss_parallel : {true, false}) {
       on_tp(4, [&](const MeshAxis& tp) {
-        const auto tokens = [&](const at::Tensor& t) { return sequence_parallel ? piece(t, 1, tp) : t; };
-        const model::Parameter weight = parameter("lm_head.weight", head, 0, tp);
-        const at::Tensor h = leaf(tokens(hidden));
-        const at::Tensor loss = seams(tp, {.sequence_parallel = sequence_parallel, .loss_parallel = loss_parallel})
-                                    .head_loss(h, weight, labels, 0.25);
-        loss.backward();
-        expect_near(loss.detach(), want.detach(), "loss");
-        expect_near(h.grad(), tokens(whole_hidden.grad()), "hidden's gradient");
-        expect_near(weight.weight.grad(), piece(whole_head.grad(), 0, tp), "head's gradient");
-        const at::Tensor all = all_gather(loss.detach(), tp);
-        EXPECT_TRUE(at::equal(all, loss.detach().expand(4))) << "ranks hold other bits of the loss";
+        const model::Seams cut = seams(tp, {.sequence_parallel = sequence_parallel, .loss_parallel = loss_parallel});
+        expect_whole(whole, sequence_parallel, tp, [&](const at::Tensor& h, const model::Parameter& weight) {
+          return cut.head_loss(h, weight, whole.labels, WholeHead::kScale);
+        });
+      });
+    }
+  }
+}
+
+// Chunks of 7, 7, 7 and 3 tokens, each with an exchange of its own.
+TEST(HeadLoss, InSeveralChunksIsThatOfTheWholeHead) {
+  const WholeHead whole;
+  for (const bool sequence_parallel : {true, false}) {
+    for (const bool loss_parallel : {true, false}) {
+      on_tp(4, [&](const MeshAxis& tp) {
+        expect_whole(whole, sequence_parallel, tp, [&](const at::Tensor& h, const model::Parameter& weight) {
+          const at::Tensor loss = parallel::head_loss_piece(h, weight, whole.labels, WholeHead::kScale,
+                                                            /*chunk_tokens=*/7, loss_parallel, {tp, sequence_parallel});
+          const auto flights = tp.instruments()->flights.flights();
+          const auto gathers = std::count_if(flights.begin(), flights.end(),
+                                             [](const auto& flight) { return flight.operation == "all_gather"; });
+          EXPECT_EQ(gathers, sequence_parallel ? 1 + 4 : 4);  // the pieces of hidden come first
+          return loss;
+        });
       });
     }
   }

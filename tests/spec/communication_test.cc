@@ -25,8 +25,8 @@ TEST(Communication, OneRankSendsNothing) { EXPECT_EQ(estimate_communication(run_
 
 TEST(Communication, FsdpGathersInBfloat16AndExchangesGradientsInFloat32) {
   RunSpec run = run_of(1, 4, 1);
-  // A microbatch: blocks are gathered twice, the tied table once; the table has two gradients.
-  const int64_t gathered = 2 * 8 * kBlock + kTable + kNorm, exchanged = 8 * kBlock + 2 * kTable + kNorm;
+  // A microbatch: blocks but the last are gathered twice, the tied table once; the table has two gradients.
+  const int64_t gathered = (2 * 7 + 1) * kBlock + kTable + kNorm, exchanged = 8 * kBlock + 2 * kTable + kNorm;
   EXPECT_EQ(estimate_communication(run).dp_shard, 3 * (3 * (2 * gathered + 4 * exchanged) / 4));
   EXPECT_EQ(estimate_communication(run).total(), estimate_communication(run).dp_shard);
 
@@ -69,8 +69,8 @@ TEST(Communication, RowsGoToTheirExpertsAndBackTwice) {
   run.mesh.ep = 2;
   const CommunicationBytes bytes = estimate_communication(run);
   EXPECT_EQ(bytes.ep, 3 * 8 * (4 * (kTokens * 8 / 2) * kDim * 2 + 32 * 8));
-  const int64_t experts = 8LL * 64 * 3 * 256 * 768 / 2;  // of a place of ep, on two ranks
-  EXPECT_EQ(bytes.efsdp, 3 * (2 * 2 + 4) * experts / 2);
+  const int64_t experts = 8LL * 64 * 3 * 256 * 768 / 2;                       // of a place of ep, on two ranks
+  EXPECT_EQ(bytes.efsdp, 3 * ((2 * 7 + 1) * 2 + 8 * 4) * (experts / 8) / 2);  // the last block is gathered once
 }
 
 }  // namespace

@@ -55,8 +55,9 @@ TEST(Estimate, OneRankHoldsTheWholeModel) {
   // gradients. With activations of all blocks no later moment is fuller: what a block adds in gradients (15 MiB) is
   // less than what it frees (36 MiB).
   EXPECT_EQ(bytes.gradients, 4 * (kTable + 256 + 256 * 3072));
-  // 512 tokens: 8 blocks, the rotation's angles, and the gradients of the block's output, gate and up.
-  EXPECT_EQ(bytes.activations, 4LL * 512 * (8 * kBlockValues + 128 + 256 + 2 * 3072));
+  // 512 tokens: 8 blocks, the rotation's angles, the mask of sequences of 256, and the gradients of the block's output,
+  // gate and up.
+  EXPECT_EQ(bytes.activations, 4LL * 512 * (8 * kBlockValues + 128 + 256 + 256 + 2 * 3072));
 }
 
 TEST(Estimate, FewTokensLeaveGradientsAsTheLargestPart) {

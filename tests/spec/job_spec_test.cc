@@ -198,6 +198,78 @@ TEST_F(JobSpecTest, ASpecSentWithoutDefaultsOrWithHostileNumbersNeverCrashesTheC
   EXPECT_FALSE(check(spec, root_.environment()).empty());
 }
 
+// Each value is the one that is not the default, of the job as of RunSpec.
+TEST_F(JobSpecTest, EveryKeyOfCommunicationReachesTheRun) {
+  struct Key {
+    const char* name;
+    std::function<void(v1::JobSpec&)> set;
+    bool RunSpec::*field;
+    bool becomes;
+  };
+  const Key keys[] = {
+      {"fsdp_reduce", [](v1::JobSpec& s) { s.mutable_parallelism()->set_fsdp_reduce("step"); }, &RunSpec::reduce_once,
+       true},
+      {"mixed_precision_reduce", [](v1::JobSpec& s) { s.mutable_training()->set_mixed_precision_reduce("bfloat16"); },
+       &RunSpec::reduce_in_bfloat16, true},
+      {"fsdp_reshard_after_forward",
+       [](v1::JobSpec& s) { s.mutable_parallelism()->set_fsdp_reshard_after_forward("never"); },
+       &RunSpec::reshard_after_forward, false},
+      {"enable_sequence_parallel", [](v1::JobSpec& s) { s.mutable_parallelism()->set_enable_sequence_parallel(false); },
+       &RunSpec::sequence_parallel, false},
+      {"disable_loss_parallel", [](v1::JobSpec& s) { s.mutable_parallelism()->set_disable_loss_parallel(true); },
+       &RunSpec::loss_parallel, false},
+      {"enable_async_tensor_parallel",
+       [](v1::JobSpec& s) { s.mutable_parallelism()->set_enable_async_tensor_parallel(true); },
+       &RunSpec::async_tensor_parallel, true},
+  };
+  for (const Key& key : keys) {
+    EXPECT_EQ(run(job()).*key.field, !key.becomes) << key.name;
+    EXPECT_EQ(run(job(key.set)).*key.field, key.becomes) << key.name;
+  }
+}
+
+TEST_F(JobSpecTest, GatheredWeightsStayOnlyWithNever) {
+  for (const char* value : {"always", "default", "never"}) {
+    const RunSpec resolved =
+        run(job([&](v1::JobSpec& s) { s.mutable_parallelism()->set_fsdp_reshard_after_forward(value); }));
+    EXPECT_EQ(resolved.reshard_after_forward, value != std::string("never")) << value;
+  }
+}
+
+TEST_F(JobSpecTest, ActivationCheckpointingReachesTheRun) {
+  using Mode = ActivationCheckpoint::Mode;
+  struct Case {
+    const char *flavor, *mode, *option;
+    Mode becomes;
+    std::optional<int64_t> every_nth_block;
+    std::vector<std::string> kept;
+  };
+  const Case cases[] = {
+      {"debugmodel", "none", "2", Mode::kNone, 2, {}},
+      {"debugmodel", "full", "2", Mode::kFull, 2, {}},
+      {"debugmodel", "memory_budget", "2", Mode::kMemoryBudget, 2, {}},
+      {"debugmodel", "selective", "3", Mode::kSelective, 3, {}},
+      {"debugmodel", "selective", "gate_up, qkv", Mode::kSelective, std::nullopt, {"gate_up", "qkv"}},
+      {"debugmodel", "selective", "op", Mode::kSelective, std::nullopt, {"attention", "gate_up"}},
+      {"debugmodel_moe", "selective", "op", Mode::kSelective, std::nullopt, {"attention", "expert_gate_up"}},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(std::string(c.flavor) + " " + c.mode + " " + c.option);
+    const v1::JobSpec spec = job([&](v1::JobSpec& s) {
+      s.mutable_model()->set_flavor(c.flavor);
+      s.mutable_activation_checkpoint()->set_mode(c.mode);
+      s.mutable_activation_checkpoint()->set_selective_ac_option(c.option);
+      s.mutable_activation_checkpoint()->set_memory_budget(0.25);
+    });
+    EXPECT_THAT(fields(spec), IsEmpty());
+    const ActivationCheckpoint got = run(spec).activation_checkpoint;
+    EXPECT_EQ(got.mode, c.becomes);
+    EXPECT_EQ(got.every_nth_block, c.every_nth_block);
+    EXPECT_EQ(got.kept, c.kept);
+    EXPECT_EQ(got.memory_budget, 0.25);
+  }
+}
+
 TEST_F(JobSpecTest, AnotherVocabularySizeReachesTheModel) {
   EXPECT_EQ(run(job([](v1::JobSpec& s) { s.mutable_model()->set_vocab_size(151936); })).model.vocab, 151936);
 }

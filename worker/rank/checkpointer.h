@@ -39,7 +39,7 @@ class Checkpointer {
     bool expert_bias = true;
   };
   // Shards and buffers from a committed checkpoint of any mesh. Throws std::runtime_error that names the folder and
-  // what does not fit; UnreadableCheckpoint: it is damaged, gone, or its disk fails; StatusError: any other failed read.
+  // what does not fit; UnreadableCheckpoint: it is damaged, gone, or its disk fails; StatusError: other failed reads.
   checkpoint::RunState restore(const std::string& folder, const Wanted& wanted);
 
  private:

@@ -79,7 +79,8 @@ Trainer::Outcome Trainer::step(int64_t step, const Orders& mine) {
   timeline.enter(Timeline::kCompute);
   for (size_t k = 0; k < microbatches.size(); ++k) {
     sharded_.set_last_microbatch(k + 1 == microbatches.size());
-    at::Tensor loss = model_.loss(microbatches[k].to(mesh_.device()), 1.0 / static_cast<double>(valid), experts_.record());
+    const model::Microbatch here = microbatches[k].to(mesh_.device());
+    at::Tensor loss = model_.loss(here, 1.0 / static_cast<double>(valid), experts_.record());
     loss.backward();
     sharded_.end_of_backward();
     timeline.end_backward();
