@@ -27,7 +27,7 @@ class ShardedModel {
   // fetches the next layer's ahead in both directions, and reduces a layer's gradients once they are complete.
   at::Tensor around(size_t layer, const at::Tensor& x, const model::Layer& body);
 
-  // The actions that `around` issues at a layer's edges, for a schedule to issue elsewhere (docs/step.md).
+  // The actions that `around` issues at a layer's edges; a schedule may issue them elsewhere.
   // Begins to gather the layer's weights; they are there after gather(), which waits, until free().
   void prefetch(size_t layer);
   void gather(size_t layer);

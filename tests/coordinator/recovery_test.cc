@@ -226,12 +226,17 @@ void commit(SimulatedWorld& world, const AttemptKey& key, int64_t step) {
   world.prepare("b", key, 1, step);
 }
 
+// Commits these checkpoints, then both ranks are killed.
+void commit_and_kill(SimulatedWorld& world, const AttemptKey& key, const std::vector<int64_t>& steps) {
+  for (const int64_t step : steps) commit(world, key, step);
+  world.read_assign("a");
+  kill_both(world, key);
+}
+
 TEST(Recovery, AJobWhoseNewestCheckpointCannotBeReadGoesOnFromTheOneBefore) {
   SimulatedWorld world;
   const RunningJob job(world);
-  for (const int64_t step : {10, 20}) commit(world, job.key, step);
-  world.read_assign("a");
-  kill_both(world, job.key);
+  commit_and_kill(world, job.key, {10, 20});
   EXPECT_EQ(fail_to_restore(world), 20);
   EXPECT_EQ(world.checkpoints.at(job.name).at(20).state(), v1::CHECKPOINT_STATE_COMMITTED) << "perhaps a host's fault";
   EXPECT_EQ(fail_to_restore(world), 20);
@@ -257,9 +262,7 @@ TEST(Recovery, AJobWhoseNewestCheckpointCannotBeReadGoesOnFromTheOneBefore) {
 TEST(Recovery, ACheckpointThatWasReadInBetweenIsNotInDoubt) {
   SimulatedWorld world;
   const RunningJob job(world);
-  for (const int64_t step : {10, 20}) commit(world, job.key, step);
-  world.read_assign("a");
-  kill_both(world, job.key);
+  commit_and_kill(world, job.key, {10, 20});
   EXPECT_EQ(fail_to_restore(world), 20);
   const auto assign = world.read_assign("a");
   world.accept("a", assign->key());
@@ -274,9 +277,7 @@ TEST(Recovery, ACheckpointThatWasReadInBetweenIsNotInDoubt) {
 TEST(Recovery, AJobWhoseOnlyCheckpointCannotBeReadFailsAndDoesNotBeginAnew) {
   SimulatedWorld world;
   const RunningJob job(world);
-  commit(world, job.key, 10);
-  world.read_assign("a");
-  kill_both(world, job.key);
+  commit_and_kill(world, job.key, {10});
   for (int attempt = 1; attempt <= 3; ++attempt) {
     world.pass_with_beats(absl::Seconds(2));
     EXPECT_EQ(fail_to_restore(world), 10);
